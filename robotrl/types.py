@@ -1,0 +1,208 @@
+"""The words every part of RobotRL shares: batches, specifications and the protocols of the three owners.
+
+A `Batch` is a flat dictionary of tensors with path names: `obs/state`, `next_obs/image/front`, `action`. Rollouts and
+sequences are time-major `[T, N, ...]`, transitions `[B, ...]`; images stay uint8 `[..., C, H, W]` until the encoder.
+Fields: `obs/* action reward next_obs/* terminated truncated episode step is_first valid source`, extras of the policy
+(`log_prob`, `raw_action`, `chunk`, `decision`) and `state/*`, the policy state before the first step.
+`next_obs` is the observation before any auto-reset; `terminated` and `truncated` are never merged in storage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from torch import Tensor
+
+Batch = dict[str, Tensor]
+Obs = dict[str, Tensor]
+State = dict[str, Tensor]
+Extras = dict[str, Tensor]
+Metrics = dict[str, Tensor]
+StateDict = dict[str, Any]  # nested dictionaries and lists of tensors, numpy arrays, numbers, strings, None
+
+
+def group(batch: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The fields under `prefix/`, with the prefix cut off: `group(batch, "obs")["state"]`."""
+    start = prefix + "/"
+    return {key[len(start) :]: value for key, value in batch.items() if key.startswith(start)}
+
+
+def ungroup(values: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The inverse of `group`: every key gets `prefix/` put before it."""
+    return {f"{prefix}/{key}": value for key, value in values.items()}
+
+
+class RobotRLError(Exception):
+    """A mistake a user can mend: the message says what happened, why, and what to do. Shown without a traceback."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArraySpec:
+    """Shape (without batch axes), dtype name (`float32`, `uint8`, `int64`) and unit of one observation group."""
+
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ActionSpec:
+    """A continuous action of `shape` within `[low, high]` (env units, one bound an element), or one of `num_actions`."""
+
+    kind: Literal["continuous", "discrete"]
+    shape: tuple[int, ...] = ()
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    num_actions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EnvSpec:
+    """What a learner and a policy may know of an environment; plain data, saved with every policy."""
+
+    id: str
+    obs: dict[str, ArraySpec]
+    action: ActionSpec
+    control_hz: float = 0.0
+    """Agent decisions a second of simulated time (after action repeat); 0 where the env has no clock."""
+    time_limit: int | None = None
+    """Agent decisions after which an episode is truncated; None: never."""
+    action_repeat: int = 1
+    success: str = ""
+    """How success of an episode is defined, in words; empty: the env has no notion of success."""
+    exact_state: bool = False
+    """Whether `state_dict` of the env continues it bit for bit."""
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dictionary that `from_json` reads back."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> EnvSpec:
+        """Read what `to_json` wrote."""
+        obs = {k: ArraySpec(tuple(v["shape"]), v["dtype"], v["unit"]) for k, v in data["obs"].items()}
+        a = data["action"]
+        action = ActionSpec(a["kind"], tuple(a["shape"]), tuple(a["low"]), tuple(a["high"]), a["num_actions"])
+        rest = {k: v for k, v in data.items() if k not in ("obs", "action")}
+        return EnvSpec(obs=obs, action=action, **rest)
+
+
+@dataclass(slots=True)
+class Progress:
+    """The clocks of a run. `env_steps` counts agent decisions over all envs, `grad_steps` optimiser steps."""
+
+    total_env_steps: int
+    env_steps: int = 0
+    grad_steps: int = 0
+    iterations: int = 0
+    updates: int = 0
+    episodes: int = 0
+
+    @property
+    def fraction(self) -> float:
+        """Share of the run that is done, in [0, 1]."""
+        return min(1.0, self.env_steps / max(1, self.total_env_steps))
+
+    def state_dict(self) -> StateDict:
+        """All clocks, JSON-ready."""
+        return asdict(self)
+
+    def load_state_dict(self, state: StateDict) -> None:
+        """Set every clock but the goal: a resumed run may be asked for more steps."""
+        for name in ("env_steps", "grad_steps", "iterations", "updates", "episodes"):
+            setattr(self, name, int(state[name]))
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of the batch a learner asks its replay for."""
+
+    source: str = "online"
+    kind: Literal["rollout", "transition", "sequence"] = "rollout"
+    batch_size: int = 0
+    """Transitions or sequences; 0 for a whole rollout."""
+    length: int = 1
+    stratify_by: str | None = None
+    weight_by: str | None = None
+
+
+BatchSpec = dict[str, Part]
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """What acts, in training and on the robot: network, normaliser and action mapping, no optimiser."""
+
+    obs_groups: tuple[str, ...]
+
+    def initial_state(self, num_envs: int) -> State:
+        """Explicit state for `num_envs` rows, each tensor `[N, ...]`; empty for a memoryless policy."""
+        ...
+
+    def reset_state(self, state: State, done: Tensor) -> State:
+        """The state with the rows where `done [N]` (bool) set back to the start of an episode."""
+        ...
+
+    def act(self, obs: Obs, state: State, *, explore: bool) -> tuple[Tensor, Extras, State]:
+        """Action `[N, ...]` in env units, finite and within bounds; extras `[N, ...]` to be stored; next state."""
+        ...
+
+
+class Learner(Protocol):
+    """How a batch becomes a gradient: owns critics, targets, discriminators and optimisers."""
+
+    policy: Policy
+    acting: Policy
+
+    @property
+    def batch_spec(self) -> BatchSpec:
+        """What one update sees; read again before each `Replay.batches`."""
+        ...
+
+    def observe(self, fresh: Batch, progress: Progress) -> None:
+        """Once per collect, after the replay has stored `fresh`: the method's own clocks, annealing, normaliser sums."""
+        ...
+
+    def update(self, batch: dict[str, Batch]) -> tuple[Metrics, Batch | None]:
+        """One update: detached metrics and, or None, fields to write back by the row ids in `row`."""
+        ...
+
+    def state_dict(self) -> StateDict:
+        """Everything the next update depends on, the policy's weights included."""
+        ...
+
+    def load_state_dict(self, state: StateDict) -> None:
+        """Continue exactly where `state_dict` was taken."""
+        ...
+
+
+class Replay(Protocol):
+    """What one update sees: stores rollouts and answers a learner's `BatchSpec`."""
+
+    def add(self, rollout: Batch) -> None:
+        """Store a time-major rollout `[T, N, ...]`."""
+        ...
+
+    def batches(self, spec: BatchSpec, count: int) -> Iterator[dict[str, Batch]]:
+        """`count` batches, one `Batch` a part; sampled ones carry their row ids in `row`."""
+        ...
+
+    def write(self, rows: Batch) -> None:
+        """Overwrite fields of the rows named in `rows["row"]`; rows overwritten meanwhile are ignored."""
+        ...
+
+    def state_dict(self) -> StateDict:
+        """Everything needed to continue exactly, sampling generator included."""
+        ...
+
+    def load_state_dict(self, state: StateDict) -> None:
+        """Continue exactly where `state_dict` was taken."""
+        ...
+
+
+__all__ = [
+    "ActionSpec", "ArraySpec", "Batch", "BatchSpec", "EnvSpec", "Extras", "Learner", "Metrics", "Obs", "Part",
+    "Policy", "Progress", "Replay", "RobotRLError", "State", "StateDict", "group", "ungroup",
+]  # fmt: skip
