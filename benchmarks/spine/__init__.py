@@ -1,0 +1,1 @@
+"""Claims of the spine: the native environments, PPO, the demo, memory and import time."""

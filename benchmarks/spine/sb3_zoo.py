@@ -1,0 +1,208 @@
+"""The baseline arm: Stable-Baselines3's PPO with the tuned settings of rl-baselines3-zoo, on the Gymnasium v5 tasks.
+
+The settings are those of `hyperparams/ppo.yml` in DLR-RM/rl-baselines3-zoo at commit 22e3ff2 (2026-04-23), ids `-v4`:
+one environment, observations and rewards normalised by `VecNormalize`, whose discount is the learner's where the zoo sets one. Ant has
+no tuned settings there: Stable-Baselines3's defaults with normalisation, as the zoo runs it.
+
+Every `--eval-every` env steps the deterministic policy plays `--episodes` episodes in an environment of its own, with
+the normaliser's statistics frozen; episode i always starts from the same seed. The training clock stands still meanwhile.
+
+    python -m benchmarks.spine.sb3_zoo --env HalfCheetah-v5 --seed 0 --steps 1000000 --out curve.jsonl
+
+The output is one JSON object a line: the settings, then one line an evaluation, then `{"done": true, ...}`. A file that
+ends with `done` is not computed again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+from benchmarks import provenance
+
+_WIDE_RELU: dict[str, Any] = {
+    "log_std_init": -2.0,
+    "ortho_init": False,
+    "activation_fn": "ReLU",
+    "net_arch": {"pi": [256, 256], "vf": [256, 256]},
+}
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "HalfCheetah": {
+        "batch_size": 64, "n_steps": 512, "gamma": 0.98, "learning_rate": 2.0633e-05, "ent_coef": 0.000401762,
+        "clip_range": 0.1, "n_epochs": 20, "gae_lambda": 0.92, "max_grad_norm": 0.8, "vf_coef": 0.58096,
+        "policy_kwargs": _WIDE_RELU,
+    },
+    "Hopper": {
+        "batch_size": 32, "n_steps": 512, "gamma": 0.999, "learning_rate": 9.80828e-05, "ent_coef": 0.00229519,
+        "clip_range": 0.2, "n_epochs": 5, "gae_lambda": 0.99, "max_grad_norm": 0.7, "vf_coef": 0.835671,
+        "policy_kwargs": _WIDE_RELU,
+    },
+    "Walker2d": {
+        "batch_size": 32, "n_steps": 512, "gamma": 0.99, "learning_rate": 5.05041e-05, "ent_coef": 0.000585045,
+        "clip_range": 0.1, "n_epochs": 20, "gae_lambda": 0.95, "max_grad_norm": 1.0, "vf_coef": 0.871923,
+        "policy_kwargs": _WIDE_RELU,
+    },
+    "Ant": {},
+    "Humanoid": {
+        "batch_size": 256, "n_steps": 512, "gamma": 0.95, "learning_rate": 3.56987e-05, "ent_coef": 0.00238306,
+        "clip_range": 0.3, "n_epochs": 5, "gae_lambda": 0.9, "max_grad_norm": 2.0, "vf_coef": 0.431892,
+        "policy_kwargs": _WIDE_RELU,
+    },
+}  # fmt: skip
+"""Keyword arguments of `stable_baselines3.PPO` by task family."""
+
+EVALUATION_SEED = 10_000
+"""Episode i of every evaluation starts from `EVALUATION_SEED + i`."""
+
+
+class _Clock:
+    """Wall and processor seconds of training; stands still between `stop` and `start`."""
+
+    def __init__(self) -> None:
+        self.wall = 0.0
+        self.processor = 0.0
+        self.start()
+
+    def start(self) -> None:
+        self._from = (time.perf_counter(), time.process_time())
+
+    def running(self) -> float:
+        """Wall seconds of training so far, while it runs."""
+        return self.wall + time.perf_counter() - self._from[0]
+
+    def stop(self) -> None:
+        self.wall += time.perf_counter() - self._from[0]
+        self.processor += time.process_time() - self._from[1]
+
+
+def _write(file: TextIO, record: dict[str, Any]) -> None:
+    file.write(json.dumps(record) + "\n")
+    file.flush()
+
+
+def _evaluate(model: Any, normaliser: Any, env: Any, episodes: int) -> list[float]:
+    """Returns of `episodes` deterministic episodes, in the task's own reward."""
+    returns = []
+    for episode in range(episodes):
+        obs, _ = env.reset(seed=EVALUATION_SEED + episode)
+        total, done = 0.0, False
+        while not done:
+            action, _ = model.predict(normaliser.normalize_obs(obs), deterministic=True)
+            obs, reward, terminated, truncated, _ = env.step(action)
+            total += float(reward)
+            done = terminated or truncated
+        returns.append(total)
+    return returns
+
+
+def build(env_id: str, seed: int) -> tuple[Any, Any]:
+    """The model and its normalising vector environment, as the zoo builds them."""
+    import torch
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.env_util import make_vec_env
+    from stable_baselines3.common.vec_env import VecNormalize
+
+    settings = dict(SETTINGS[env_id.split("-")[0]])
+    discount = {"gamma": settings["gamma"]} if "gamma" in settings else {}
+    if "policy_kwargs" in settings:
+        kwargs = dict(settings["policy_kwargs"])
+        settings["policy_kwargs"] = kwargs | {"activation_fn": getattr(torch.nn, kwargs["activation_fn"])}
+    env = VecNormalize(make_vec_env(env_id, n_envs=1, seed=seed), **discount)
+    return PPO("MlpPolicy", env, seed=seed, device="cpu", verbose=0, **settings), env
+
+
+def train(
+    env_id: str, seed: int, steps: int, file: TextIO, *, eval_every: int, episodes: int, stop_at: float | None,
+    limit_s: float | None,
+) -> dict[str, Any]:  # fmt: skip
+    """Train and write the curve; the last record, which is also returned, has `done`, `env_steps`, `reached` and times.
+
+    Args:
+        stop_at: end at the first evaluation whose mean return is at least this.
+        limit_s: end once training took this many seconds.
+    """
+    import gymnasium
+    import torch
+    from stable_baselines3.common.callbacks import BaseCallback
+
+    torch.set_num_threads(1)
+    model, normaliser = build(env_id, seed)
+    eval_env = gymnasium.make(env_id)
+    clock, reached = _Clock(), False
+
+    class Curve(BaseCallback):
+        def _on_step(self) -> bool:
+            nonlocal reached
+            if self.num_timesteps % eval_every:
+                return limit_s is None or clock.running() < limit_s
+            clock.stop()
+            returns = _evaluate(model, normaliser, eval_env, episodes)
+            mean = sum(returns) / len(returns)
+            reached = reached or (stop_at is not None and mean >= stop_at)
+            times = {"train_s": round(clock.wall, 3), "train_cpu_s": round(clock.processor, 3)}
+            _write(file, {"env_steps": self.num_timesteps, "return": mean, "returns": returns, **times})
+            print(f"sb3_zoo {env_id} seed {seed}: {self.num_timesteps} env steps, return {mean:.0f}", flush=True)
+            clock.start()
+            return not reached and (limit_s is None or clock.wall < limit_s)
+
+    model.learn(total_timesteps=steps, callback=Curve())
+    clock.stop()
+    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    record = {
+        "done": True, "env_steps": min(model.num_timesteps, steps), "reached": reached, "train_s": round(clock.wall, 3),
+        "train_cpu_s": round(clock.processor, 3), "peak_mib": round(peak_mib, 1),
+    }  # fmt: skip
+    _write(file, record)
+    return record
+
+
+def finished(path: Path) -> bool:
+    """Whether `path` holds a complete curve."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return bool(lines) and bool(json.loads(lines[-1]).get("done"))
+    except (OSError, ValueError):
+        return False
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.spine.sb3_zoo", description=__doc__.split("\n")[0])
+    parser.add_argument("--env", required=True, help="HalfCheetah-v5, Hopper-v5, Walker2d-v5, Ant-v5 or Humanoid-v5")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=1_000_000)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--eval-every", type=int, default=50_000, help="env steps between evaluations")
+    parser.add_argument("--episodes", type=int, default=10)
+    parser.add_argument("--stop-at", type=float, help="end at the first evaluation at or above this return")
+    parser.add_argument("--limit-s", type=float, help="end after this many seconds of training")
+    options = parser.parse_args(argv)
+    if options.env.split("-")[0] not in SETTINGS:
+        parser.error(f"no settings for {options.env}; there are settings for {', '.join(SETTINGS)}")
+    if finished(options.out):
+        print(f"{options.out} is complete already")
+        return 0
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    with options.out.open("w", encoding="utf-8") as file:
+        settings = SETTINGS[options.env.split("-")[0]]
+        command = "python -m benchmarks.spine.sb3_zoo " + " ".join(argv if argv is not None else sys.argv[1:])
+        _write(file, {
+            "command": command, "env": options.env, "seed": options.seed, "steps": options.steps,
+            "eval_every": options.eval_every, "episodes": options.episodes, "settings": settings,
+            "commit": provenance.commit(), "date": provenance.today(), "hardware": provenance.hardware(),
+        })  # fmt: skip
+        train(
+            options.env, options.seed, options.steps, file, eval_every=options.eval_every, episodes=options.episodes,
+            stop_at=options.stop_at, limit_s=options.limit_s,
+        )  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
