@@ -93,7 +93,13 @@ def stratified_bootstrap_interval(
         return statistic(np.concatenate([*drawn, fixed], axis=-1), axis=axis)
 
     result = stats.bootstrap(
-        several, pooled, n_resamples=resamples, confidence_level=confidence, method="percentile", vectorized=True, rng=rng
+        several,
+        pooled,
+        n_resamples=resamples,
+        confidence_level=confidence,
+        method="percentile",
+        vectorized=True,
+        rng=rng,
     )
     return (float(result.confidence_interval.low), float(result.confidence_interval.high))
 

@@ -118,7 +118,9 @@ class EvalResult:
             raise RobotRLError("This is not an evaluation written by RobotRL (no kind 'evaluation' in it).")
         if data.get("format_version") != FORMAT_VERSION:
             version = data.get("format_version")
-            raise RobotRLError(f"The evaluation has format {version}; this version reads {FORMAT_VERSION}. Update robotrl.")
+            raise RobotRLError(
+                f"The evaluation has format {version}; this version reads {FORMAT_VERSION}. Update robotrl."
+            )
         names = {f.name for f in fields(EvalResult)}
         missing = {"env_id", "seed", "returns", "lengths"} - set(data)
         if missing:

@@ -1,12 +1,14 @@
-"""Evaluation: a fixed set of episodes, the same whatever the number of envs, and a result that states its uncertainty.
+"""Evaluation: a fixed set of episodes, the same whatever the number of envs, and a result that states its certainty.
 
-Env slot j of m plays the episodes j, j + m, j + 2m, ... and episode i starts from `(seed, i)` (the seeding rule of every
-env), so `num_envs` changes the speed and nothing else. The first n episodes to *finish* are never used: they favour
-short ones. Random numbers: a fork of torch's generator, seeded with `seed`; training continues as if nothing had been.
+Env slot j of m plays the episodes j, j + m, j + 2m, ... and episode i starts from `(seed, i)` (the seeding rule of
+every env), so `num_envs` changes the speed and nothing else. The first n episodes to *finish* are never used: they
+favour short ones. Random numbers come from a fork of torch's generator, seeded with `seed`; a training run that
+evaluates goes on as if nothing had been.
 """
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -59,7 +61,9 @@ def evaluate(
     device = _device(policy)
     with _undisturbed(policy, device), torch.no_grad():
         torch.manual_seed(seed)
-        returns, lengths, successes = _play(policy, env, device, episodes, seed, explore, progress)
+        returns, lengths, successes = _play(
+            policy, env, device, episodes=episodes, seed=seed, explore=explore, progress=progress
+        )
     return EvalResult(
         env_id=spec.id,
         seed=seed,
@@ -75,6 +79,7 @@ def _play(
     policy: Policy,
     env: Any,
     device: torch.device,
+    *,
     episodes: int,
     seed: int,
     explore: bool,
@@ -107,8 +112,8 @@ def _play(
                 progress(int(finished.sum()), episodes)
         elif running_length.max() >= MAX_EPISODE_STEPS:
             raise RobotRLError(
-                f"An episode of {env.env_spec.id} has not ended after {MAX_EPISODE_STEPS} steps, so its return cannot be "
-                "evaluated. Give the env a time limit: env.time_limit=1000."
+                f"An episode of {env.env_spec.id} has not ended after {MAX_EPISODE_STEPS} steps, so its return cannot "
+                "be evaluated. Give the env a time limit: env.time_limit=1000."
             )
     return returns, lengths, successes
 
@@ -119,7 +124,7 @@ def _successes(infos: dict[str, Any], rows: NDArray[np.int64]) -> NDArray[np.boo
 
 
 def _to_tensors(obs: dict[str, NDArray[Any]], device: torch.device) -> Obs:
-    """Copies as tensors: envs may reuse their arrays, and a policy may keep what it was given. Floats become float32."""
+    """Copies, since envs may reuse their arrays and a policy may keep what it was given; floats become float32."""
     dtypes = {"f": torch.float32}
     return {k: torch.tensor(v, dtype=dtypes.get(v.dtype.kind), device=device) for k, v in obs.items()}
 
@@ -137,7 +142,8 @@ def _undisturbed(policy: Policy, device: torch.device) -> Iterator[None]:
     """Evaluation mode, with the global generators and the modules' training flags put back afterwards."""
     modules = list(policy.modules()) if isinstance(policy, nn.Module) else []
     training = [module.training for module in modules]
-    numpy_state = np.random.get_state()
+    python_state = random.getstate()
+    numpy_state = np.random.get_state()  # noqa: NPY002 - the global one is exactly what is kept
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         for module in modules[:1]:
             module.eval()
@@ -146,4 +152,5 @@ def _undisturbed(policy: Policy, device: torch.device) -> Iterator[None]:
         finally:
             for module, flag in zip(modules, training, strict=True):
                 module.training = flag
-            np.random.set_state(numpy_state)
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)  # noqa: NPY002

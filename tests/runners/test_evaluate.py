@@ -1,4 +1,6 @@
+# ruff: noqa: NPY002 - the legacy global generator is what these tests are about
 import json
+import random
 from types import SimpleNamespace
 
 import numpy as np
@@ -43,7 +45,12 @@ class Counting:
         terminated = (self._step >= limit) & (not self._endless)
         infos = {}
         if terminated.any():
-            infos = {"success": self._start > 0.5, "_success": terminated, "final_obs": self._obs(), "_final_obs": terminated}
+            infos = {
+                "success": self._start > 0.5,
+                "_success": terminated,
+                "final_obs": self._obs(),
+                "_final_obs": terminated,
+            }
             self._episode[terminated] += self.num_envs
             self._step[terminated] = 0
             for row in np.flatnonzero(terminated):
@@ -71,6 +78,7 @@ class Recurrent(torch.nn.Module):
         assert obs["state"].dtype == torch.float32
         assert not torch.is_grad_enabled()
         self.modes.append(self.training)
+        random.random()
         np.random.rand()
         noise = torch.randn_like(state["seen"]) if explore else 0.0
         seen = state["seen"] + 1
@@ -110,11 +118,13 @@ def test_evaluation_disturbs_neither_generators_nor_training_flags():
     policy.layer.eval()
     torch.manual_seed(3)
     np.random.seed(3)
+    python_before = random.getstate()
     before = torch.get_rng_state(), np.random.get_state()[1].copy(), np.random.get_state()[2]
     evaluate(policy, Counting(2), episodes=4, explore=True)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert (np.random.get_state()[1] == before[1]).all()
     assert np.random.get_state()[2] == before[2]
+    assert random.getstate() == python_before
     assert set(policy.modes) == {False}
     assert policy.training
     assert not policy.layer.training
