@@ -1,6 +1,7 @@
 #!/bin/sh
 # Make .venv with the pinned packages: tools/setup.sh [EXTRAS], where EXTRAS is empty (core only) or a list like `all`
 # or `dmc,tune`. Called again with nothing changed it does nothing. `make demo` and `make test` call it.
+# tools/setup.sh --find-python only prints which interpreter it would take.
 #
 # In order: find a Python 3.12 that really runs; make .venv; install constraints.txt's versions, with uv where it can be
 # had and with pip otherwise, both from the index pip is configured for on this machine; see that an off-screen OpenGL
@@ -130,6 +131,10 @@ check_gl() {
 On Debian or Ubuntu:  apt-get install $gl_packages"
 }
 
+if [ "$extras" = --find-python ]; then
+    find_python || die "no working Python 3.12 was found"
+    exit 0
+fi
 wanted=$(cat pyproject.toml constraints.txt tools/setup.sh | cksum)
 installed=$(sed -n 2p $stamp 2>/dev/null || true)
 if [ "$(sed -n 1p $stamp 2>/dev/null || true)" = "$wanted" ] && is_usable_python $venv/bin/python; then
