@@ -1,0 +1,206 @@
+"""The vector env over a batch of simulations: steps, ends and restarts episodes, and saves itself exactly."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+from gymnasium.vector.utils import batch_space
+from mujoco.batch import Batch, SimulationError
+from numpy.typing import NDArray
+
+from robotrl.envs.base import ObsDict, StepResult, VectorEnv, action_spec, array_spec
+from robotrl.envs.native.model import load_model
+from robotrl.envs.native.task import ALL, Task
+from robotrl.envs.seeding import EpisodeStreams
+from robotrl.types import EnvSpec, RobotRLError, StateDict
+
+STATE_FORMAT = 1
+
+
+class NativeVectorEnv(VectorEnv):
+    """A native task; see `robotrl.envs.base.VectorEnv` for the conventions and `robotrl.envs.make_vec` for making one.
+
+    Observations are one group, `state`, float64 as Gymnasium's; actions are what the env's actuators take (`[N, nu]`,
+    clipped to the control range by MuJoCo), rewards float64. Infos hold the task's terms by Gymnasium's names, `[N]`
+    each, of the step just made, for rows that finished too; `simulation_warning` (bool `[N]`) appears on a step where
+    MuJoCo reported trouble in a row, e.g. a diverging simulation, which MuJoCo sets back to the model's default pose.
+    """
+
+    def __init__(
+        self,
+        env_id: str,
+        task: Task,
+        *,
+        num_envs: int,
+        num_threads: int | None = None,
+        copy: bool = True,
+        max_episode_steps: int | None = 1000,
+        randomise: Any = None,
+    ) -> None:
+        self.num_envs = num_envs
+        self.task = task
+        self.copy = copy
+        self.model = load_model(task.xml_file)
+        threads = len(os.sched_getaffinity(0)) if num_threads is None else num_threads
+        self.batch = Batch(self.model, num_envs, min(threads, num_envs))
+        self._initial_row: NDArray[np.float64] = self.batch.state[0].copy()
+        self._ctrl: NDArray[np.float64] = self.batch.bind("ctrl")
+        self._warnings: NDArray[np.int32] = self.batch.warning[:, :, 1]
+        task.attach(self.model, self.batch)
+        self._limit = np.iinfo(np.int64).max if max_episode_steps is None else max_episode_steps
+        self._steps = np.zeros(num_envs, np.int64)
+        self._episode = np.zeros(num_envs, np.int64)
+        self._truncated = np.zeros(num_envs, np.bool_)
+        self._final = np.zeros_like(task.obs)
+        self._seed: int | None = None
+        self._warned = 0
+        self._make_spaces(env_id, max_episode_steps)
+
+    def _make_spaces(self, env_id: str, max_episode_steps: int | None) -> None:
+        state = gymnasium.spaces.Box(-np.inf, np.inf, (self.task.obs.shape[1],), np.float64)
+        self.single_observation_space = gymnasium.spaces.Dict({"state": state})
+        low, high = self.model.actuator_ctrlrange.astype(np.float32).T
+        self.single_action_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self.env_spec = EnvSpec(
+            id=env_id,
+            obs={"state": array_spec(state, self.task.unit)},
+            action=action_spec(self.single_action_space),
+            control_hz=1.0 / self.task.dt,
+            time_limit=max_episode_steps,
+            exact_state=True,
+        )
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[ObsDict, dict[str, NDArray[Any]]]:
+        """Start an episode in every row.
+
+        Args:
+            seed: episode numbers start again from 0 under this seed; None: the next episodes under the same seed.
+            options: `{"episode": int [N]}` says which episodes to start.
+        """
+        if seed is None and self._seed is not None:
+            self._episode += self.num_envs
+        else:
+            self._seed = self.default_seed if seed is None else seed
+            self._streams = EpisodeStreams(self._seed)
+            self._episode[:] = np.arange(self.num_envs)
+        if options and "episode" in options:
+            self._episode[:] = options["episode"]
+        self._start_episodes(np.arange(self.num_envs, dtype=np.int32))
+        return self._returned_obs(), self.task.reset_infos()
+
+    def step(self, actions: NDArray[np.floating[Any]]) -> StepResult:
+        """Apply `actions [N, nu]` for one control step in every row."""
+        task = self.task
+        if actions.shape != self._ctrl.shape:
+            raise RobotRLError(
+                f"Actions have shape {tuple(actions.shape)}, but {self.env_spec.id} with {self.num_envs} envs takes "
+                f"{self._ctrl.shape}: one row an env, one column an actuator."
+            )
+        self._ctrl[:] = actions
+        task.before_step()
+        try:
+            self.batch.step(nstep=task.frame_skip)
+        except SimulationError as error:
+            raise RobotRLError(f"MuJoCo cannot simulate {self.env_spec.id}: {error}") from error
+        infos: dict[str, Any] = task.after_step(actions)
+        task.observe(ALL)
+        warned = int(np.add.reduce(self._warnings, axis=None))
+        if warned != self._warned:
+            infos["simulation_warning"] = self._note_warnings(warned)
+        self._steps += 1
+        np.greater_equal(self._steps, self._limit, out=self._truncated)
+        reward, terminated, truncated = task.reward, task.terminated, self._truncated
+        if self.copy:
+            reward, terminated, truncated = reward.copy(), terminated.copy(), truncated.copy()
+        done = terminated | truncated
+        if done.any():
+            self._restart(done, infos)
+        return self._returned_obs(), reward, terminated, truncated, infos
+
+    def _restart(self, done: NDArray[np.bool_], infos: dict[str, Any]) -> None:
+        rows = np.flatnonzero(done).astype(np.int32)
+        self._final[rows] = self.task.obs[rows]
+        infos["final_obs"] = {"state": self._final.copy() if self.copy else self._final}
+        infos["_final_obs"] = done
+        self._episode[rows] += self.num_envs
+        self._start_episodes(rows)
+
+    def _start_episodes(self, rows: NDArray[np.int32]) -> None:
+        state, task = self.batch.state, self.task
+        state[rows] = self._initial_row
+        for row in rows.tolist():
+            task.start(self._streams.at(int(self._episode[row])), task.qpos[row], task.qvel[row])
+        self._steps[rows] = 0
+        task.after_reset(self.batch, rows)
+        task.observe(rows)
+
+    def _note_warnings(self, warned: int) -> NDArray[np.bool_]:
+        """Which rows have warned, and remember."""
+        self._warned = warned
+        return np.add.reduce(self._warnings, axis=1) > 0
+
+    def _returned_obs(self) -> ObsDict:
+        return {"state": self.task.obs.copy() if self.copy else self.task.obs}
+
+    def state_dict(self) -> StateDict:
+        """State rows, episode counters, the seed, and what the task carries over."""
+        if self._seed is None:
+            raise RobotRLError("This env has no state yet. Call reset() before state_dict().")
+        return {
+            "format": STATE_FORMAT,
+            "id": self.env_spec.id,
+            "seed": self._seed,
+            "rows": self.batch.state.copy(),
+            "warnings": self.batch.warning.copy(),
+            "steps": self._steps.copy(),
+            "episode": self._episode.copy(),
+            "obs": self.task.obs.copy(),
+            "task": self.task.state_dict(),
+        }
+
+    def load_state_dict(self, state: StateDict) -> None:
+        """Continue where `state_dict` was taken, with any number of threads.
+
+        Raises:
+            RobotRLError: the state is of another env, another number of envs, or another model.
+        """
+        if state["id"] != self.env_spec.id or state["rows"].shape != self.batch.state.shape:
+            raise RobotRLError(
+                f"The saved state is of {state['id']} with rows {state['rows'].shape}, but this env is "
+                f"{self.env_spec.id} with rows {self.batch.state.shape}. Make the env with the same id, options and "
+                "num_envs as the run that saved it."
+            )
+        self._seed = int(state["seed"])
+        self._streams = EpisodeStreams(self._seed)
+        self.batch.state[:] = state["rows"]
+        self.batch.warning[:] = state["warnings"]
+        self._warned = int(np.add.reduce(self._warnings, axis=None))
+        self._steps[:] = state["steps"]
+        self._episode[:] = state["episode"]
+        self.task.obs[:] = state["obs"]
+        self.task.load_state_dict(state["task"])
+
+    def render_rows(
+        self, rows: Sequence[int], *, height: int, width: int, camera: str | int | None = None
+    ) -> NDArray[np.uint8]:
+        """Pictures `[len(rows), height, width, 3]` of the simulations `rows` as they are now."""
+        from robotrl.envs.rendering import OffscreenRenderer
+
+        data = mujoco.MjData(self.model)
+        pictures = np.empty((len(rows), height, width, 3), np.uint8)
+        for i, row in enumerate(rows):
+            model = self.batch.get_model(row)
+            renderer = OffscreenRenderer(model, height=height, width=width)
+            self.batch.get_data(row, data)
+            mujoco.mj_forward(model, data)
+            pictures[i] = renderer.render(data, camera=camera)
+        return pictures

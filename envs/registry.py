@@ -1,0 +1,51 @@
+"""Names to environments: an env factory is `(id, *, num_envs, num_threads, copy, **options) -> VectorEnv`.
+
+A name that ends in `<...>` is a family: `gym/<id>` makes every id that starts with `gym/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from robotrl.registry import Registry
+from robotrl.types import RobotRLError
+
+_NATIVE = "robotrl.envs.native:make"
+
+environments = Registry(
+    "env",
+    {
+        "Ant-v5": _NATIVE,
+        "HalfCheetah-v5": _NATIVE,
+        "Hopper-v5": _NATIVE,
+        "Humanoid-v5": _NATIVE,
+        "HumanoidStandup-v5": _NATIVE,
+        "InvertedDoublePendulum-v5": _NATIVE,
+        "InvertedPendulum-v5": _NATIVE,
+        "Pusher-v5": _NATIVE,
+        "Reacher-v5": _NATIVE,
+        "Swimmer-v5": _NATIVE,
+        "Walker2d-v5": _NATIVE,
+    },
+)
+
+
+def factory(env_id: str) -> Callable[..., Any]:
+    """The factory that makes `env_id`: the one of that name, or of the family whose prefix it carries.
+
+    Raises:
+        RobotRLError: no env of that name; the nearest names are suggested.
+    """
+    if env_id not in environments:
+        for name in environments.names():
+            prefix = name.partition("<")[0]
+            if prefix != name and env_id.startswith(prefix):
+                return _callable(environments.get(name), name)
+    return _callable(environments.get(env_id), env_id)
+
+
+def _callable(target: Any, name: str) -> Callable[..., Any]:
+    if not callable(target):
+        raise RobotRLError(f"The env '{name}' is registered as {target!r}, which is no factory. Register a callable.")
+    return target
