@@ -33,6 +33,18 @@ class VectorEnv(gymnasium.vector.VectorEnv):
     default_seed: int = 0
     """What the first `reset()` uses when it is given no seed; set by `make_vec`."""
 
+    _autoreset: bool = True
+
+    def disable_autoreset(self) -> None:
+        """Let finished rows wait, as in Gymnasium's DISABLED mode; wrappers that look at last states ask for it.
+
+        From then on `step` sets no `final_obs`, and what it returns for a row that has finished before means nothing.
+        `reset(options={"reset_mask": bool [N]})` starts the next episode in the rows named and returns all rows'
+        observations. That option works in either mode.
+        """
+        self._autoreset = False
+        self.metadata = {**self.metadata, "autoreset_mode": AutoresetMode.DISABLED}  # type: ignore[misc]
+
     @abstractmethod
     def state_dict(self) -> StateDict:
         """Everything the next step depends on, where `env_spec.exact_state`; episode counters otherwise."""

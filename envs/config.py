@@ -95,15 +95,21 @@ def build_env(
 
     config.check()
     wrapped = needs_wrappers(config)
-    extra = {} if config.randomise is None else {"randomise": config.randomise}
+    options = dict(config.options)
+    if config.randomise is not None:
+        options["randomise"] = config.randomise
+    if config.time_limit is not None:
+        if "max_episode_steps" in options:
+            raise RobotRLError("env.time_limit and env.options.max_episode_steps both set the time limit. Give one.")
+        # the option counts the env's own steps, and None is no limit
+        options["max_episode_steps"] = config.time_limit * config.action_repeat or None
     env = make_vec(
         config.id,
         num_envs=num_envs,
         seed=seed,
         num_threads=num_threads,
         copy=copy and not wrapped,
-        **extra,
-        **config.options,
+        **options,
     )
     if not wrapped:
         return env

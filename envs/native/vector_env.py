@@ -84,17 +84,19 @@ class NativeVectorEnv(VectorEnv):
 
         Args:
             seed: episode numbers start again from 0 under this seed; None: the next episodes under the same seed.
-            options: `{"episode": int [N]}` says which episodes to start.
+            options: `{"episode": int [N]}` says which episodes to start, `{"reset_mask": bool [N]}` in which rows alone.
         """
+        mask = (options or {}).get("reset_mask")
+        rows = np.arange(self.num_envs) if mask is None else np.flatnonzero(mask)
         if seed is None and self._seed is not None:
-            self._episode += self.num_envs
+            self._episode[rows] += self.num_envs
         else:
             self._seed = self.default_seed if seed is None else seed
             self._streams = EpisodeStreams(self._seed)
             self._episode[:] = np.arange(self.num_envs)
         if options and "episode" in options:
-            self._episode[:] = options["episode"]
-        self._start_episodes(np.arange(self.num_envs, dtype=np.int32))
+            self._episode[rows] = np.asarray(options["episode"])[rows]
+        self._start_episodes(rows.astype(np.int32))
         return self._returned_obs(), self.task.reset_infos()
 
     def step(self, actions: NDArray[np.floating[Any]]) -> StepResult:
@@ -122,7 +124,7 @@ class NativeVectorEnv(VectorEnv):
         if self.copy:
             reward, terminated, truncated = reward.copy(), terminated.copy(), truncated.copy()
         done = terminated | truncated
-        if done.any():
+        if self._autoreset and done.any():
             self._restart(done, infos)
         return self._returned_obs(), reward, terminated, truncated, infos
 
