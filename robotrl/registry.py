@@ -87,4 +87,11 @@ def _import(target: str, kind: str, name: str) -> Any:
 
 
 learners = Registry("learner", {"ppo": "robotrl.learners.ppo:PPO"})
-policies = Registry("policy", {"mlp": "robotrl.policies.actor:GaussianMLP"})
+policies = Registry(
+    "policy",
+    {
+        "mlp": "robotrl.policies.stochastic:StochasticPolicy",
+        "cnn": "robotrl.policies.stochastic:StochasticPolicy",
+        "gru": "robotrl.policies.stochastic:StochasticPolicy",
+    },
+)

@@ -1,1 +1,1 @@
-
+"""One algorithm, one file, in the order of its paper."""

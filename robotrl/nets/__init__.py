@@ -1,1 +1,1 @@
-
+"""Network parts: MLP, CNN, GRU, observation normaliser, flat parameter storage."""

@@ -1,1 +1,1 @@
-
+"""When to collect, update, evaluate and save."""

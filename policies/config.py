@@ -1,0 +1,37 @@
+"""The configuration of the built-in policies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from robotrl.types import RobotRLError
+
+
+@dataclass(slots=True)
+class PolicyConfig:
+    """What acts: a Gaussian (continuous) or categorical (discrete) policy over the chosen observation groups."""
+
+    kind: str = "auto"
+    """`mlp`, `cnn` (images, numbers beside them are used too), `gru` (recurrent), or `auto`: cnn where there are images."""
+    hidden: list[int] = field(default_factory=lambda: [64, 64])
+    """Widths of the hidden layers; a learner's critic uses the same unless told otherwise."""
+    activation: str = "tanh"
+    """`tanh`, `relu`, `elu` or `silu`."""
+    groups: list[str] | None = None
+    """Observation groups the policy reads; None: all but `privileged`."""
+    log_std_init: float = 0.0
+    """Initial log standard deviation of a continuous action, in units where the action range is [-1, 1]."""
+    gru_size: int = 64
+    """Units of the recurrent layer of `gru`."""
+    image_features: int = 128
+    """Features of each image encoder."""
+    normalise_obs: bool = True
+    """Normalise number groups by their running mean and deviation."""
+
+    def __post_init__(self) -> None:
+        if self.activation not in ("tanh", "relu", "elu", "silu"):
+            raise RobotRLError(f"policy.activation is '{self.activation}'; it must be tanh, relu, elu or silu.")
+        if any(width < 1 for width in self.hidden):
+            raise RobotRLError(f"policy.hidden is {self.hidden}; every width must be at least 1.")
+        if self.gru_size < 1 or self.image_features < 1:
+            raise RobotRLError("policy.gru_size and policy.image_features must be at least 1.")

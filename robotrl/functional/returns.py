@@ -1,0 +1,63 @@
+"""Advantages and returns over time-major rollouts."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def gae(
+    reward: Tensor,
+    value: Tensor,
+    next_value: Tensor,
+    terminated: Tensor,
+    truncated: Tensor,
+    gamma: float,
+    gae_lambda: float,
+) -> Tensor:
+    """Generalised advantage estimation (Schulman et al. 2016, eq. 16), right at both kinds of episode end.
+
+    A terminated step has no future: its target is the reward alone. A truncated step bootstraps with the value of the
+    observation before the reset; only the sum over later steps stops there.
+
+    Args:
+        reward: `[T, N]`.
+        value: `[T, N]`, V(obs).
+        next_value: `[T, N]`, V(next_obs), next_obs being the observation before any reset.
+        terminated: `[T, N]` bool.
+        truncated: `[T, N]` bool.
+        gamma: discount.
+        gae_lambda: trace decay.
+
+    Returns:
+        Advantages `[T, N]`; add `value` for the lambda-returns.
+    """
+    delta = reward + gamma * next_value * ~terminated - value
+    decay = gamma * gae_lambda * ~(terminated | truncated)
+    advantage = torch.empty_like(delta)
+    running = torch.zeros_like(delta[0])
+    for t in range(delta.shape[0] - 1, -1, -1):
+        running = torch.addcmul(delta[t], decay[t], running)
+        advantage[t] = running
+    return advantage
+
+
+def discounted_sums(reward: Tensor, done: Tensor, start: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
+    """Running discounted sum of past rewards, G_t = gamma G_{t-1} + r_t, zero again after each episode's end.
+
+    Args:
+        reward: `[T, N]`.
+        done: `[T, N]` bool, the union of terminated and truncated.
+        start: `[N]`, the sums before the first step.
+        gamma: discount.
+
+    Returns:
+        The sums `[T, N]` and the sums to start the next rollout from `[N]`.
+    """
+    sums = torch.empty_like(reward)
+    running = start
+    for t in range(reward.shape[0]):
+        running = gamma * running + reward[t]
+        sums[t] = running
+        running = running * ~done[t]
+    return sums, running

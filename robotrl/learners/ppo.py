@@ -1,0 +1,279 @@
+"""Proximal policy optimisation (Schulman et al. 2017, arXiv:1707.06347), the clipped variant.
+
+Differences from the paper, each with its source:
+- Truncation bootstraps with the value of the observation before the reset (Pardo et al. 2018).
+- Advantages are normalised over the rollout, observations by the policy's running statistics, rewards by the running
+  deviation of the discounted return (Engstrom et al. 2020; Andrychowicz et al. 2021).
+- Actor and critic are separate networks with an optimiser and a gradient clip each, so their epochs are independent
+  and run side by side on two cores; the result is the same bytes as one after the other.
+- Advantages may be recomputed before every epoch (Andrychowicz et al. 2021, sec. 3.5).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robotrl.functional.returns import discounted_sums, gae
+from robotrl.nets.flat import clip_gradient, flatten_parameters
+from robotrl.nets.network import ObsInputs
+from robotrl.nets.normaliser import Normaliser
+from robotrl.policies.stochastic import StochasticPolicy
+from robotrl.replay.rollout import RolloutBuffer
+from robotrl.types import Batch, BatchSpec, EnvSpec, Metrics, Part, Progress, RobotRLError, StateDict, group, ungroup
+
+
+@dataclass(slots=True)
+class PPOConfig:
+    """Hyper-parameters of PPO."""
+
+    learning_rate: float = 3e-4
+    lr_schedule: str = "linear"
+    """`linear` to zero over the run, or `constant`."""
+    num_epochs: int = 10
+    num_minibatches: int = 4
+    clip_ratio: float = 0.2
+    gamma: float = 0.99
+    gae_lambda: float = 0.95
+    entropy_coef: float = 0.0
+    value_coef: float = 0.5
+    max_grad_norm: float = 0.5
+    """Largest gradient norm, of the actor and of the critic each."""
+    target_kl: float | None = None
+    """The actor's epochs of an update end once the mean KL of an epoch exceeds this; None: never."""
+    normalise_advantage: bool = True
+    normalise_reward: bool = True
+    """Divide rewards by the running deviation of the discounted return."""
+    recompute_advantage: bool = False
+    """Compute advantages anew before each epoch, with the critic as it is then."""
+    critic_groups: list[str] | None = None
+    """Observation groups of the critic; None: those of the policy."""
+    two_threads: bool = True
+    """Train the critic in a second thread (same result; no effect on a GPU)."""
+
+    def __post_init__(self) -> None:
+        positive = ("learning_rate", "num_epochs", "num_minibatches", "clip_ratio", "max_grad_norm")
+        for name in positive:
+            if getattr(self, name) <= 0:
+                raise RobotRLError(f"learner.{name} is {getattr(self, name)}; it must be greater than 0.")
+        for name in ("gamma", "gae_lambda"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise RobotRLError(f"learner.{name} is {getattr(self, name)}; it must lie in [0, 1].")
+        if self.lr_schedule not in ("linear", "constant"):
+            raise RobotRLError(f"learner.lr_schedule is '{self.lr_schedule}'; it must be linear or constant.")
+
+
+class PPO:
+    """See the module's docstring. The critic has the policy's architecture and is not part of what is deployed."""
+
+    config_class = PPOConfig
+    replay_class = RolloutBuffer
+
+    def __init__(self, policy: StochasticPolicy, spec: EnvSpec, config: PPOConfig, *, num_envs: int) -> None:
+        self.policy = self.acting = policy
+        self.config, self._num_envs = config, num_envs
+        c = config
+        own_inputs = c.critic_groups is not None and tuple(c.critic_groups) != policy.obs_groups
+        normalise = policy.config.normalise_obs
+        self.critic_inputs = ObsInputs(spec.obs, c.critic_groups or [], normalise=normalise) if own_inputs else policy.inputs
+        self.critic = policy.network(1, inputs=self.critic_inputs)
+        device = policy.log_std.device
+        self.critic.to(device)
+        self.critic_inputs.to(device)
+        self._actor_flat = flatten_parameters(policy.actor_parameters())
+        self._critic_flat = flatten_parameters(self.critic.parameters())
+        adam = {"lr": c.learning_rate, "eps": 1e-5, "fused": True}
+        self._actor_adam = torch.optim.Adam([self._actor_flat], **adam)
+        self._critic_adam = torch.optim.Adam([self._critic_flat], **adam)
+        self._critic_hidden = self._actor_flat.new_zeros(num_envs, self.critic.gru_size)
+        self._return_sum = torch.zeros(num_envs)
+        self._return_stats = Normaliser(1)
+        self._moments: list[tuple[ObsInputs, tuple[Tensor, ...]]] = []
+        self._next_critic_hidden = self._critic_hidden
+        # a new thread would take torch's default of one thread a core, whatever the main thread was set to
+        threads = torch.get_num_threads()
+        side = c.two_threads and device.type == "cpu"
+        self._thread = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads,)) if side else None
+        # the keys of every loss, asserted against what the updates produce
+        self._coef = {"policy": 1.0, "entropy": -c.entropy_coef, "value": c.value_coef}
+
+    @property
+    def batch_spec(self) -> BatchSpec:
+        """One whole rollout."""
+        return {"online": Part(kind="rollout")}
+
+    def observe(self, fresh: Batch, progress: Progress) -> None:
+        """Anneal the learning rate, gather observation moments, bring the reward scale up to date."""
+        if self.config.lr_schedule == "linear":
+            for adam in (self._actor_adam, self._critic_adam):
+                adam.param_groups[0]["lr"] = self.config.learning_rate * (1.0 - progress.fraction)
+        obs = group(fresh, "obs")
+        for inputs in {id(i): i for i in (self.policy.inputs, self.critic_inputs)}.values():
+            moments = inputs.moments(obs)
+            if moments is not None:
+                self._moments.append((inputs, moments))
+        done = fresh["terminated"] | fresh["truncated"]
+        sums, self._return_sum = discounted_sums(fresh["reward"].cpu(), done.cpu(), self._return_sum, self.config.gamma)
+        self._return_stats.merge(*Normaliser.moments(sums.unsqueeze(-1)))
+
+    def update(self, batch: dict[str, Batch]) -> tuple[Metrics, None]:
+        """All epochs over one rollout; in each, actor and critic see the same minibatches."""
+        c, policy = self.config, self.policy
+        data, inputs, hidden = self._prepare(batch["online"])
+        columns = data["is_first"].shape[1]
+        metrics: defaultdict[str, list[Tensor]] = defaultdict(list)
+        stopped = False
+        for epoch in range(c.num_epochs):
+            if epoch == 0 or c.recompute_advantage:
+                self._estimate_advantages(batch["online"], data)
+            minibatches = torch.randperm(columns).to(hidden.device).split(-(-columns // c.num_minibatches))
+            critic = self._beside(self._fit_critic, data, minibatches)
+            kls: list[Tensor] = []
+            for rows in () if stopped else minibatches:
+                x = {key: value[:, rows] for key, value in inputs.items()}
+                out = policy.sequence(x, {"hidden": hidden[rows]}, data["is_first"][:, rows])
+                log_prob, entropy = policy.log_prob_and_entropy(out, data["raw_action"][:, rows])
+                advantage, log_ratio = data["advantage"][:, rows], log_prob - data["log_prob"][:, rows]
+                ratio = log_ratio.exp()
+                # eq. 7: the pessimistic bound of the surrogate
+                bounded = ratio.clamp(1.0 - c.clip_ratio, 1.0 + c.clip_ratio)
+                losses = {"policy": -torch.min(ratio * advantage, bounded * advantage).mean(), "entropy": entropy}
+                loss = losses["policy"] + self._coef["entropy"] * entropy if c.entropy_coef else losses["policy"]
+                self._actor_flat.grad.zero_()
+                loss.backward()
+                metrics["grad_norm/actor"].append(clip_gradient(self._actor_flat, c.max_grad_norm))
+                self._actor_adam.step()
+                ratio, log_ratio = ratio.detach(), log_ratio.detach()
+                kls.append((ratio - 1.0 - log_ratio).mean())  # k3 of Schulman (2020): unbiased, never negative
+                metrics["policy/clip_fraction"].append(((ratio - 1.0).abs() > c.clip_ratio).float().mean())
+                for name, value in losses.items():
+                    metrics[f"loss/{name}"].append(value.detach())
+            for name, values in critic.result().items():
+                metrics[name] += values
+            metrics["policy/kl"] += kls
+            stopped = stopped or (c.target_kl is not None and bool(torch.stack(kls).mean() > c.target_kl))
+        self._merge_moments()
+        return self._summary(metrics, data), None
+
+    def _fit_critic(self, data: Batch, minibatches: tuple[Tensor, ...]) -> dict[str, list[Tensor]]:
+        """One epoch of the critic: squared error to the lambda-returns."""
+        metrics: dict[str, list[Tensor]] = {"loss/value": [], "grad_norm/critic": []}
+        inputs, hidden = group(data, "critic_inputs"), data["critic_hidden"][0]
+        for rows in minibatches:
+            x = {key: value[:, rows] for key, value in inputs.items()}
+            value, _ = self.critic.sequence(x, hidden[rows], data["is_first"][:, rows])
+            loss = 0.5 * (value.squeeze(-1) - data["returns"][:, rows]).square().mean()
+            self._critic_flat.grad.zero_()
+            (self._coef["value"] * loss).backward()
+            metrics["grad_norm/critic"].append(clip_gradient(self._critic_flat, self.config.max_grad_norm))
+            self._critic_adam.step()
+            metrics["loss/value"].append(loss.detach())
+        return metrics
+
+    @torch.no_grad()
+    def _prepare(self, rollout: Batch) -> tuple[Batch, dict[str, Tensor], Tensor]:
+        """What stays fixed over the epochs, its columns being what minibatches are drawn from.
+
+        Columns are envs, with time as rows, for a recurrent policy, and single steps, in one row, for others.
+
+        Returns:
+            The data, the actor's inputs and the actor's hidden before the first step `[columns, gru_size]`.
+        """
+        obs = group(rollout, "obs")
+        hidden, critic_hidden = rollout.get("state/hidden"), self._critic_hidden.unsqueeze(0)
+        inputs = self.policy.inputs(obs)
+        shared = self.critic_inputs is self.policy.inputs
+        data = {key: rollout[key] for key in ("raw_action", "log_prob", "is_first")}
+        data |= ungroup(inputs if shared else self.critic_inputs(obs), "critic_inputs")
+        if hidden is None:
+            columns = data["is_first"].numel()
+            data = {key: value.reshape(1, columns, *value.shape[2:]) for key, value in data.items()}
+            inputs = {key: value.reshape(1, columns, *value.shape[2:]) for key, value in inputs.items()}
+            hidden = critic_hidden = critic_hidden.new_zeros(1, columns, 0)
+        data["critic_hidden"] = critic_hidden
+        return data, inputs, hidden[0]
+
+    @torch.no_grad()
+    def _estimate_advantages(self, rollout: Batch, data: Batch) -> None:
+        """Put `advantage`, `returns` and `value` into `data`."""
+        c = self.config
+        x = self.critic_inputs(group(rollout, "obs"))
+        out, after = self.critic.sequence(x, self._critic_hidden, rollout["is_first"])
+        value = out.squeeze(-1)
+        # V(next_obs) is V of the next row, but for the last row and where an episode was cut off
+        next_value = torch.cat([value[1:], value[-1:]])
+        ask = rollout["truncated"].clone()
+        ask[-1] = True
+        next_inputs = self.critic_inputs({key: obs[ask] for key, obs in group(rollout, "next_obs").items()})
+        next_value[ask] = self.critic(next_inputs, after[ask])[0].squeeze(-1)
+        reward = rollout["reward"]
+        if c.normalise_reward:
+            reward = (reward / (self._return_stats.var.sqrt().float().to(reward.device) + 1e-8)).clamp(-10.0, 10.0)
+        advantage = gae(reward, value, next_value, rollout["terminated"], rollout["truncated"], c.gamma, c.gae_lambda)
+        data["returns"], data["value"] = advantage + value, value
+        if c.normalise_advantage:
+            advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+        data["advantage"] = advantage
+        for key in ("returns", "value", "advantage"):
+            data[key] = data[key].reshape(data["is_first"].shape)
+        self._next_critic_hidden = after[-1]
+
+    def _beside(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        """Run `function` in the second thread where there is one, else at once."""
+        if self._thread is not None:
+            return self._thread.submit(function, *args)
+        done: Future[Any] = Future()
+        done.set_result(function(*args))
+        return done
+
+    def _merge_moments(self) -> None:
+        """After the last update of the iteration: from here on stored log-probabilities are no longer compared."""
+        for inputs, moments in self._moments:
+            assert inputs.normaliser is not None
+            inputs.normaliser.merge(*moments)
+        self._moments = []
+        self._critic_hidden = self._next_critic_hidden
+
+    def _summary(self, metrics: dict[str, list[Tensor]], data: Batch) -> Metrics:
+        norms = torch.stack(metrics["grad_norm/actor"] + metrics["grad_norm/critic"])
+        result = {name: torch.stack(values).mean() for name, values in metrics.items()}
+        assert {k.removeprefix("loss/") for k in result if k.startswith("loss/")} == set(self._coef)
+        result["grad_norm/nonfinite"] = (~norms.isfinite()).float().sum()
+        result["policy/std"] = self.policy.log_std.detach().exp().mean()
+        unexplained = (data["returns"] - data["value"]).var(correction=0)
+        result["value/explained_variance"] = 1.0 - unexplained / (data["returns"].var(correction=0) + 1e-8)
+        return result
+
+    def state_dict(self) -> StateDict:
+        """Weights, optimisers, normalisers and running sums."""
+        return {
+            "policy": dict(self.policy.state_dict()),
+            "critic": dict(self.critic.state_dict()),
+            "critic_inputs": dict(self.critic_inputs.state_dict()),
+            "actor_adam": self._actor_adam.state_dict(),
+            "critic_adam": self._critic_adam.state_dict(),
+            "critic_hidden": self._critic_hidden,
+            "return_sum": self._return_sum,
+            "return_stats": dict(self._return_stats.state_dict()),
+            "moments": [[i is not self.policy.inputs, list(m)] for i, m in self._moments],
+        }
+
+    def load_state_dict(self, state: StateDict) -> None:
+        """Continue exactly where `state_dict` was taken."""
+        self.policy.load_state_dict(state["policy"])
+        self.critic.load_state_dict(state["critic"])
+        self.critic_inputs.load_state_dict(state["critic_inputs"])
+        self._actor_adam.load_state_dict(state["actor_adam"])
+        self._critic_adam.load_state_dict(state["critic_adam"])
+        device = self._actor_flat.device
+        self._critic_hidden = state["critic_hidden"].to(device)
+        self._return_sum = state["return_sum"]
+        self._return_stats.load_state_dict(state["return_stats"])
+        own = {False: self.policy.inputs, True: self.critic_inputs}
+        self._moments = [(own[bool(critic)], tuple(moments)) for critic, moments in state["moments"]]

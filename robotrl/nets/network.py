@@ -1,0 +1,125 @@
+"""From named observation groups to outputs: inputs, encoders, an optional GRU, an MLP head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from robotrl.nets.cnn import CNN
+from robotrl.nets.mlp import MLP
+from robotrl.nets.normaliser import Normaliser
+from robotrl.types import ArraySpec, RobotRLError
+
+VECTOR = "vector"
+
+
+class ObsInputs(nn.Module):
+    """Chooses observation groups and makes network inputs of them.
+
+    Number groups are concatenated, in the order of `groups`, into one `vector` and normalised; images pass through
+    as uint8 under their own names.
+    """
+
+    def __init__(self, obs: Mapping[str, ArraySpec], groups: Sequence[str], *, normalise: bool = True) -> None:
+        super().__init__()
+        missing = [g for g in groups if g not in obs]
+        if missing:
+            raise RobotRLError(
+                f"The policy asks for the observation groups {missing}, but the environment has {sorted(obs)}. "
+                "Set policy.groups to groups that exist."
+            )
+        self.groups = tuple(groups)
+        self.vectors = tuple(g for g in groups if not is_image(obs[g]))
+        self.images = {g: tuple(obs[g].shape) for g in groups if is_image(obs[g])}
+        self.dim = sum(int(torch.Size(obs[g].shape).numel()) for g in self.vectors)
+        self._ranks = {g: len(obs[g].shape) for g in self.vectors}
+        self.normaliser = Normaliser(self.dim) if normalise and self.dim else None
+
+    def _vector(self, obs: Mapping[str, Tensor]) -> Tensor:
+        if len(self.vectors) == 1 and self._ranks[self.vectors[0]] == 1:
+            return obs[self.vectors[0]]
+        parts = [obs[g].unsqueeze(-1) if self._ranks[g] == 0 else obs[g].flatten(-self._ranks[g]) for g in self.vectors]
+        return torch.cat([p.float() for p in parts], -1)
+
+    def forward(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Inputs for `Network`: `vector [..., dim]` float32, images `[..., C, H, W]` uint8."""
+        inputs = {g: obs[g] for g in self.images}
+        if self.dim:
+            vector = self._vector(obs)
+            inputs[VECTOR] = vector if self.normaliser is None else self.normaliser(vector)
+        return inputs
+
+    def moments(self, obs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor] | None:
+        """What the normaliser would have to merge to take `obs` in; None without a normaliser."""
+        return None if self.normaliser is None else self.normaliser.moments(self._vector(obs))
+
+
+class Network(nn.Module):
+    """Encoders, an optional GRU and an MLP over the inputs that `ObsInputs` makes.
+
+    Args:
+        inputs: the input layout.
+        out_dim: number of outputs.
+        hidden: widths of the MLP.
+        activation: of the MLP.
+        gru_size: units of the recurrent layer; 0 for a memoryless network.
+        image_features: outputs of each image encoder.
+        out_gain: gain of the last layer's initialisation.
+    """
+
+    def __init__(
+        self,
+        inputs: ObsInputs,
+        out_dim: int,
+        *,
+        hidden: Sequence[int],
+        activation: str = "tanh",
+        gru_size: int = 0,
+        image_features: int = 128,
+        out_gain: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.image_names = tuple(inputs.images)
+        self.encoders = nn.ModuleList(CNN(inputs.images[g], image_features) for g in self.image_names)
+        features = inputs.dim + image_features * len(self.image_names)
+        self.gru = nn.GRUCell(features, gru_size) if gru_size else None
+        self.gru_size = gru_size
+        self.head = MLP(gru_size or features, hidden, out_dim, activation=activation, out_gain=out_gain)
+
+    def _features(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        if not self.image_names:
+            return inputs[VECTOR]
+        parts = [encode(inputs[g]) for g, encode in zip(self.image_names, self.encoders, strict=True)]
+        if VECTOR in inputs:
+            parts.append(inputs[VECTOR])
+        return torch.cat(parts, -1)
+
+    def forward(self, inputs: Mapping[str, Tensor], hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """One step of `[N, ...]` inputs from `hidden [N, gru_size]`: outputs `[N, out_dim]` and the next hidden."""
+        features = self._features(inputs)
+        if self.gru is not None:
+            features = hidden = self.gru(features, hidden)
+        return self.head(features), hidden
+
+    def sequence(self, inputs: Mapping[str, Tensor], hidden: Tensor, is_first: Tensor) -> tuple[Tensor, Tensor]:
+        """Time-major inputs `[T, N, ...]` from `hidden [N, gru_size]`, set to zero wherever `is_first [T, N]`.
+
+        Returns:
+            Outputs `[T, N, out_dim]` and the hidden after each step `[T, N, gru_size]`.
+        """
+        features = self._features(inputs)
+        if self.gru is None:
+            return self.head(features), hidden.new_zeros(*features.shape[:2], 0)
+        hiddens = []
+        for t in range(features.shape[0]):
+            hidden = self.gru(features[t], hidden * ~is_first[t].unsqueeze(-1))
+            hiddens.append(hidden)
+        after = torch.stack(hiddens)
+        return self.head(after), after
+
+
+def is_image(spec: ArraySpec) -> bool:
+    """Whether a group holds `[C, H, W]` uint8 pictures."""
+    return spec.dtype == "uint8" and len(spec.shape) == 3
