@@ -15,6 +15,8 @@ class ActionMap(nn.Module):
 
     low: Tensor
     high: Tensor
+    _scale: Tensor
+    _centre: Tensor
 
     def __init__(self, action: ActionSpec) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ class PolicyConfig:
     """What acts: a Gaussian (continuous) or categorical (discrete) policy over the chosen observation groups."""
 
     kind: str = "auto"
-    """`mlp`, `cnn` (images, numbers beside them are used too), `gru` (recurrent), or `auto`: cnn where there are images."""
+    """`mlp`, `cnn` (images, and the numbers beside them), `gru` (recurrent), or `auto`: cnn where there are images."""
     hidden: list[int] = field(default_factory=lambda: [64, 64])
     """Widths of the hidden layers; a learner's critic uses the same unless told otherwise."""
     activation: str = "tanh"

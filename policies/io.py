@@ -100,7 +100,9 @@ def _policy_config(data: dict[str, Any]) -> PolicyConfig:
     known = {f.name for f in fields(PolicyConfig)}
     unknown = sorted(set(data) - known)
     if unknown:
-        raise RobotRLError(f"The saved policy has settings that this RobotRL does not know: {unknown}. Upgrade RobotRL.")
+        raise RobotRLError(
+            f"The saved policy has settings that this RobotRL does not know: {unknown}. Upgrade RobotRL."
+        )
     return PolicyConfig(**data)
 
 

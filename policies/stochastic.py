@@ -69,7 +69,11 @@ class StochasticPolicy(nn.Module):
         hidden = state.get("hidden", _NOTHING)
         out, hidden = self.net(self.inputs(obs), hidden)
         if self.actions.continuous:
-            raw = torch.addcmul(out, torch.exp(self.log_std), torch.randn(out.shape, device=out.device)) if explore else out
+            raw = (
+                torch.addcmul(out, torch.exp(self.log_std), torch.randn(out.shape, device=out.device))
+                if explore
+                else out
+            )
             log_prob = gaussian_log_prob(raw, out, self.log_std)
         else:
             raw = torch.distributions.Categorical(logits=out).sample() if explore else out.argmax(-1)
@@ -96,7 +100,9 @@ def _default_groups(config: PolicyConfig, spec: EnvSpec) -> list[str]:
     """All groups but `privileged`; an MLP leaves images out."""
     groups = [g for g in spec.obs if g != "privileged" and not (config.kind == "mlp" and is_image(spec.obs[g]))]
     if not groups:
-        raise RobotRLError(f"{spec.id} has only {sorted(spec.obs)}, nothing that policy={config.kind} reads. Use policy=cnn.")
+        raise RobotRLError(
+            f"{spec.id} has only {sorted(spec.obs)}, nothing that policy={config.kind} reads. Use policy=cnn."
+        )
     return groups
 
 

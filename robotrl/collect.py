@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 from torch import Tensor
 
+from robotrl.envs.guard import StepGuard
 from robotrl.types import Batch, EnvSpec, Metrics, Obs, Policy, RobotRLError, State, StateDict, ungroup
 
 _DTYPES = {"uint8": torch.uint8, "int64": torch.int64, "int32": torch.int64, "bool": torch.bool}
@@ -26,27 +28,29 @@ class Collector:
         env: a RobotRL vector env (SAME_STEP auto-reset, `env_spec`).
         seed: of the first reset; episode i of the run starts from (seed, i).
         device: where rollouts are kept and the policy runs.
-        guard: called as `guard(obs, reward, step)` on each step; raises on non-finite values.
+        dump_dir: where the env's state is written if it returns what is not finite or of another shape.
     """
 
-    def __init__(self, env: VectorEnv[Any, Any, Any], *, seed: int = 0, device: str = "cpu", guard: Any = None) -> None:
+    def __init__(
+        self, env: VectorEnv[Any, Any, Any], *, seed: int = 0, device: str = "cpu", dump_dir: str | Path = "."
+    ) -> None:
         self.env, self.spec, self.device = env, _spec(env), device
         self.num_envs = env.num_envs
         self._seed: int | None = seed
-        self._guard = guard
+        self._guard = StepGuard(env, dump_dir)
         self._obs: Obs | None = None
         self._state: State = {}
         self._is_first = torch.ones(self.num_envs, dtype=torch.bool)
-        self._episode = np.arange(self.num_envs, dtype=np.int64)
-        self._step = np.zeros(self.num_envs, dtype=np.int64)
-        self._return = np.zeros(self.num_envs)
+        self._episode: NDArray[np.int64] = np.arange(self.num_envs, dtype=np.int64)
+        self._step: NDArray[np.int64] = np.zeros(self.num_envs, dtype=np.int64)
+        self._return: NDArray[np.float64] = np.zeros(self.num_envs)
         self._finished: list[tuple[float, int, float]] = []
-        self._total_steps = 0
 
     def collect(self, policy: Policy, steps: int) -> Batch:
         """Act for `steps` steps in every env; returns the rollout `[steps, N, ...]`."""
         if self._obs is None:
             obs, _ = self.env.reset(seed=self._seed)  # None after a resume: the env goes on with its next episodes
+            self._guard.check(obs)
             self._obs = {key: self._tensor(key, value) for key, value in obs.items()}
             self._state = policy.initial_state(self.num_envs)
         n, obs_now, finals = self.num_envs, self._obs, []
@@ -69,10 +73,9 @@ class Collector:
                     rollout[key] = torch.empty((steps, *value.shape), dtype=value.dtype, device=self.device)
                 rollout[key][t] = value
             episode[t], step[t], is_first[t] = self._episode, self._step, self._is_first
-            obs, reward[t], terminated[t], truncated[t], infos = self.env.step(action.cpu().numpy())
-            self._total_steps += n
-            if self._guard is not None:
-                self._guard(obs, reward[t], infos, self._total_steps // n)
+            command = action.cpu().numpy()
+            obs, reward[t], terminated[t], truncated[t], infos = self.env.step(command)
+            self._guard.check(obs, reward[t], infos, command)
             for key in obs_now:
                 rollout[f"obs/{key}"][t + 1] = torch.from_numpy(obs[key])
             done = terminated[t] | truncated[t]
@@ -132,14 +135,14 @@ class Collector:
             "episode": self._episode.copy(),
             "step": self._step.copy(),
             "return": self._return.copy(),
-            "total_steps": self._total_steps,
+            "guarded_steps": self._guard.steps,
         }
 
     def load_state_dict(self, state: StateDict) -> None:
         """Continue exactly; an env that cannot save its state exactly starts new episodes instead."""
         if state["env"] is None:
             return
-        self._total_steps = int(state["total_steps"])
+        self._guard.steps = int(state["guarded_steps"])
         self.env.load_state_dict(state["env"])  # type: ignore[attr-defined]  # RobotRL envs have it
         if not self.spec.exact_state:
             self._seed, self._episode = None, np.array(state["episode"]) + self.num_envs

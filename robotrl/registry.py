@@ -81,7 +81,9 @@ def _import(target: str, kind: str, name: str) -> Any:
     try:
         return getattr(importlib.import_module(module), attribute)
     except ImportError as error:
-        raise RobotRLError(f"The {kind} '{name}' is '{target}', which cannot be imported: {error}. Install the package it is in.") from error
+        raise RobotRLError(
+            f"The {kind} '{name}' is '{target}', which cannot be imported: {error}. Install the package it is in."
+        ) from error
     except AttributeError as error:
         raise RobotRLError(f"The {kind} '{name}' is '{target}', but {module} has no '{attribute}'.") from error
 

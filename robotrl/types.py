@@ -49,7 +49,7 @@ class ArraySpec:
 
 @dataclass(frozen=True, slots=True)
 class ActionSpec:
-    """A continuous action of `shape` within `[low, high]` (env units, one bound an element), or one of `num_actions`."""
+    """A continuous action of `shape` within `[low, high]` (env units, a bound an element), or one of `num_actions`."""
 
     kind: Literal["continuous", "discrete"]
     shape: tuple[int, ...] = ()
@@ -162,7 +162,7 @@ class Learner(Protocol):
         ...
 
     def observe(self, fresh: Batch, progress: Progress) -> None:
-        """Once per collect, after the replay has stored `fresh`: the method's own clocks, annealing, normaliser sums."""
+        """Once per collect, after the replay stored `fresh`: the method's own clocks, annealing, normaliser sums."""
         ...
 
     def update(self, batch: dict[str, Batch]) -> tuple[Metrics, Batch | None]:

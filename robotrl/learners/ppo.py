@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from robotrl.functional.returns import discounted_sums, gae
-from robotrl.nets.flat import clip_gradient, flatten_parameters
+from robotrl.nets.flat import clip_gradient, flatten_parameters, zero_gradient
 from robotrl.nets.network import ObsInputs
 from robotrl.nets.normaliser import Normaliser
 from robotrl.policies.stochastic import StochasticPolicy
@@ -81,16 +81,17 @@ class PPO:
         c = config
         own_inputs = c.critic_groups is not None and tuple(c.critic_groups) != policy.obs_groups
         normalise = policy.config.normalise_obs
-        self.critic_inputs = ObsInputs(spec.obs, c.critic_groups or [], normalise=normalise) if own_inputs else policy.inputs
+        self.critic_inputs = (
+            ObsInputs(spec.obs, c.critic_groups or [], normalise=normalise) if own_inputs else policy.inputs
+        )
         self.critic = policy.network(1, inputs=self.critic_inputs)
         device = policy.log_std.device
         self.critic.to(device)
         self.critic_inputs.to(device)
         self._actor_flat = flatten_parameters(policy.actor_parameters())
         self._critic_flat = flatten_parameters(self.critic.parameters())
-        adam = {"lr": c.learning_rate, "eps": 1e-5, "fused": True}
-        self._actor_adam = torch.optim.Adam([self._actor_flat], **adam)
-        self._critic_adam = torch.optim.Adam([self._critic_flat], **adam)
+        self._actor_adam = torch.optim.Adam([self._actor_flat], lr=c.learning_rate, eps=1e-5, fused=True)
+        self._critic_adam = torch.optim.Adam([self._critic_flat], lr=c.learning_rate, eps=1e-5, fused=True)
         self._critic_hidden = self._actor_flat.new_zeros(num_envs, self.critic.gru_size)
         self._return_sum = torch.zeros(num_envs)
         self._return_stats = Normaliser(1)
@@ -145,7 +146,7 @@ class PPO:
                 bounded = ratio.clamp(1.0 - c.clip_ratio, 1.0 + c.clip_ratio)
                 losses = {"policy": -torch.min(ratio * advantage, bounded * advantage).mean(), "entropy": entropy}
                 loss = losses["policy"] + self._coef["entropy"] * entropy if c.entropy_coef else losses["policy"]
-                self._actor_flat.grad.zero_()
+                zero_gradient(self._actor_flat)
                 loss.backward()
                 metrics["grad_norm/actor"].append(clip_gradient(self._actor_flat, c.max_grad_norm))
                 self._actor_adam.step()
@@ -169,7 +170,7 @@ class PPO:
             x = {key: value[:, rows] for key, value in inputs.items()}
             value, _ = self.critic.sequence(x, hidden[rows], data["is_first"][:, rows])
             loss = 0.5 * (value.squeeze(-1) - data["returns"][:, rows]).square().mean()
-            self._critic_flat.grad.zero_()
+            zero_gradient(self._critic_flat)
             (self._coef["value"] * loss).backward()
             metrics["grad_norm/critic"].append(clip_gradient(self._critic_flat, self.config.max_grad_norm))
             self._critic_adam.step()

@@ -12,7 +12,7 @@ def flatten_parameters(parameters: Iterable[nn.Parameter]) -> nn.Parameter:
     """Move parameters into one vector, of which they and their gradients become views.
 
     Names, shapes and `state_dict` of the modules stay as they are. Call it after `.to(device)`; zero gradients with
-    `flat.grad.zero_()`, never with `set_to_none`.
+    `zero_gradient`, never with `set_to_none`.
 
     Returns:
         The vector as a parameter with `.grad` allocated; give it alone to the optimiser.
@@ -27,6 +27,12 @@ def flatten_parameters(parameters: Iterable[nn.Parameter]) -> nn.Parameter:
         p.grad = flat.grad[view].view_as(p)
         start = view.stop
     return flat
+
+
+def zero_gradient(flat: nn.Parameter) -> None:
+    """Zero the gradient in place, so that the views of the members stay."""
+    assert flat.grad is not None
+    flat.grad.zero_()
 
 
 def clip_gradient(flat: nn.Parameter, max_norm: float) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ class _TanhStack(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]  # torch's own signature is *Any
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of the input (if asked for) and of each weight and bias."""
         count = len(ctx.saved_tensors) // 2
         inputs, weights = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
@@ -66,13 +67,13 @@ class MLP(nn.Module):
         self, in_dim: int, hidden: Sequence[int], out_dim: int, *, activation: str = "tanh", out_gain: float = 1.0
     ) -> None:
         super().__init__()
-        sizes = [in_dim, *hidden, out_dim]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        layers = [nn.Linear(a, b) for a, b in pairwise([in_dim, *hidden, out_dim])]
         self.activation = _ACTIVATIONS[activation]()
         self.out_dim = out_dim
-        for i, layer in enumerate(self.layers):
+        for i, layer in enumerate(layers):
             nn.init.orthogonal_(layer.weight, out_gain if i == len(hidden) else math.sqrt(2.0))
             nn.init.zeros_(layer.bias)
+        self.layers = nn.ModuleList(layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the net over the last axis."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -30,8 +32,8 @@ class Normaliser(nn.Module):
         self._scale = torch.rsqrt(self.var + 1e-8).float()
         self._shift = self.mean.float()
 
-    def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]  # nn.Module's own signature is untyped
-        super()._apply(fn, recurse)
+    def _apply(self, *args: Any, **kwargs: Any) -> Normaliser:
+        super()._apply(*args, **kwargs)
         self._refresh()
         return self
 

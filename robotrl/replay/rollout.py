@@ -63,7 +63,7 @@ class RolloutBuffer:
             return
         lengths = [len(r["reward"]) for r in self._rollouts]
         joined = {k: v for k, v in self._joined.items() if not k.startswith("state/")}
-        pieces = {k: v.split(lengths) for k, v in joined.items()}
+        pieces = {k: torch.split(v, lengths) for k, v in joined.items()}
         self._rollouts = [
             {**rollout, **{k: piece[i] for k, piece in pieces.items()}} for i, rollout in enumerate(self._rollouts)
         ]
