@@ -53,6 +53,7 @@ def save_checkpoint(directory: Path, tree: StateDict, *, step: int, keep: int = 
         directory: holds the checkpoints of one run; made when missing.
         tree: nested dictionaries, lists and tuples of tensors, NumPy arrays, numbers, strings and None.
         step: environment steps of the run so far; names and orders the checkpoints.
+        keep: how many stay, this one included.
 
     Returns:
         The directory of the new checkpoint.

@@ -1,4 +1,4 @@
-"""A tree of state (dictionaries, lists, tensors, numbers) as JSON plus named tensors, and back; nothing in it runs code.
+"""A tree of state (dictionaries, lists, tensors, numbers) as JSON plus tensors by name, and back. It runs no code.
 
 Plain JSON values stand for themselves. What JSON lacks is an object whose first key is `$`: a tensor, a NumPy array or
 scalar, a tuple, a non-finite float, or a dictionary with keys that are no strings (optimiser states have integer keys).

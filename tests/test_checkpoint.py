@@ -37,10 +37,8 @@ def newest(directory: Path) -> tuple[int, int]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         state, step = load_latest(directory)
-    assert (
-        torch.equal(state["weight"], torch.full((5,), float(state["mark"])))
-        and state["rng"]["state"] == 2**90 + state["mark"]
-    )
+    assert torch.equal(state["weight"], torch.full((5,), float(state["mark"])))
+    assert state["rng"]["state"] == 2**90 + state["mark"]
     return state["mark"], step
 
 
@@ -65,7 +63,8 @@ def test_tied_tensors_can_be_saved(tmp_path):
     weight = torch.arange(4.0)
     save_checkpoint(tmp_path, {"a": weight, "b": weight.view(2, 2)}, step=1)
     state, _ = load_latest(tmp_path)
-    assert torch.equal(state["a"], weight) and torch.equal(state["b"].flatten(), weight)
+    assert torch.equal(state["a"], weight)
+    assert torch.equal(state["b"].flatten(), weight)
 
 
 def test_an_unchanged_large_tensor_is_shared_with_the_checkpoint_before(tmp_path):
@@ -194,7 +193,7 @@ def test_no_valid_checkpoint_is_an_error_that_lists_all_of_them(tmp_path):
     for path in tmp_path.iterdir():
         damage_missing(path)
     with (
-        pytest.warns(UserWarning),
+        pytest.warns(UserWarning, match="Skipped"),
         pytest.raises(RobotRLError, match=r"(?s)None of the checkpoints.*0200: .*0100: .*init_from="),
     ):
         load_latest(tmp_path)
@@ -228,7 +227,7 @@ def test_damage_to_a_shared_file_is_detected_in_every_checkpoint_that_shares_it(
     data[-1] ^= 1
     shared.write_bytes(data)
     with (
-        pytest.warns(UserWarning),
+        pytest.warns(UserWarning, match="Skipped"),
         pytest.raises(RobotRLError, match=r"(?s)0200: large.*SHA-256.*0100: large.*SHA-256"),
     ):
         load_latest(tmp_path)
@@ -328,14 +327,17 @@ def test_a_cut_after_any_operation_leaves_the_old_or_the_new_checkpoint(tmp_path
         )
         seen.append(newest(disk)[0])
         save_checkpoint(disk, tree(400), step=400)  # and training goes on from there
-        assert newest(disk) == (400, 400) and not list(disk.glob(".tmp-*"))
+        assert newest(disk) == (400, 400)
+        assert not list(disk.glob(".tmp-*"))
         shutil.rmtree(disk)
-    assert seen == sorted(seen) and set(seen) == {200, 300}, "old until the new one is there, then always new"
+    assert seen == sorted(seen), "old until the new one is there, then always new"
+    assert set(seen) == {200, 300}
     assert seen[-1] == 300, "what save_checkpoint returned from survives a power cut"
 
 
 def full_disk_message(path: Path) -> str:
-    return rf"The checkpoint at 200 env steps could not be saved: it needs about \d+\.\d MB, and the disk of .*{path.name} has .* free"
+    said = r"The checkpoint at 200 env steps could not be saved: it needs about \d+\.\d MB"
+    return rf"{said}, and the disk of .*{path.name} has .* free"
 
 
 @pytest.mark.parametrize("call", ["mkdir", "open", "write", "fsync", "rename"])
@@ -349,7 +351,8 @@ def test_a_disk_that_fills_at_any_call_is_told_and_loses_nothing(tmp_path, monke
         patch.setattr(checkpoint, "os", SimpleNamespace(**{**vars(os), call: full}))
         with pytest.raises(RobotRLError, match=full_disk_message(tmp_path)):
             save_checkpoint(tmp_path, tree(2), step=200)
-    assert [p.name for p in tmp_path.iterdir()] == ["000000000100"] and newest(tmp_path) == (1, 100)
+    assert [p.name for p in tmp_path.iterdir()] == ["000000000100"]
+    assert newest(tmp_path) == (1, 100)
     save_checkpoint(tmp_path, tree(2), step=200)
     assert newest(tmp_path) == (2, 200)
 
@@ -371,7 +374,8 @@ def test_a_really_full_disk_is_told_and_loses_nothing(small_disk):
     big = {**tree(2), "replay": torch.randn(1_000_000), "more": torch.randn(1_000_000)}
     with pytest.raises(RobotRLError, match=full_disk_message(small_disk)):
         save_checkpoint(small_disk, big, step=200)
-    assert not list(small_disk.glob(".tmp-*")) and newest(small_disk) == (1, 100)
+    assert not list(small_disk.glob(".tmp-*"))
+    assert newest(small_disk) == (1, 100)
     save_checkpoint(small_disk, tree(2, large=1.0), step=200)
     assert newest(small_disk) == (2, 200)
 
