@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import subprocess
@@ -22,8 +23,9 @@ def _git(*arguments: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
+@functools.cache
 def commit() -> str:
-    """The commit of the code that runs, with `-dirty` when tracked files other than results differ from it."""
+    """The commit of the code that runs, read once a process; `-dirty` is added when code or data differ from it."""
     head = _git("rev-parse", "HEAD")
     if not head:
         return "unknown"

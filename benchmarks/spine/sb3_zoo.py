@@ -1,11 +1,11 @@
 """The baseline arm: Stable-Baselines3's PPO with the tuned settings of rl-baselines3-zoo, on the Gymnasium v5 tasks.
 
 The settings are those of `hyperparams/ppo.yml` in DLR-RM/rl-baselines3-zoo at commit 22e3ff2 (2026-04-23), ids `-v4`:
-one environment, observations and rewards normalised by `VecNormalize`, whose discount is the learner's where the zoo sets one. Ant has
-no tuned settings there: Stable-Baselines3's defaults with normalisation, as the zoo runs it.
+one environment, observations and rewards normalised by `VecNormalize`, whose discount is the learner's where the zoo
+sets one. Ant has no tuned settings there: Stable-Baselines3's defaults with normalisation, as the zoo runs it.
 
 Every `--eval-every` env steps the deterministic policy plays `--episodes` episodes in an environment of its own, with
-the normaliser's statistics frozen; episode i always starts from the same seed. The training clock stands still meanwhile.
+the normaliser's statistics frozen; episode i always starts from the same seed. The training clock stands still then.
 
     python -m benchmarks.spine.sb3_zoo --env HalfCheetah-v5 --seed 0 --steps 1000000 --out curve.jsonl
 
@@ -108,7 +108,7 @@ def build(env_id: str, seed: int) -> tuple[Any, Any]:
     from stable_baselines3.common.env_util import make_vec_env
     from stable_baselines3.common.vec_env import VecNormalize
 
-    settings = dict(SETTINGS[env_id.split("-")[0]])
+    settings = dict(SETTINGS[env_id.split("-", maxsplit=1)[0]])
     discount = {"gamma": settings["gamma"]} if "gamma" in settings else {}
     if "policy_kwargs" in settings:
         kwargs = dict(settings["policy_kwargs"])
@@ -117,49 +117,45 @@ def build(env_id: str, seed: int) -> tuple[Any, Any]:
     return PPO("MlpPolicy", env, seed=seed, device="cpu", verbose=0, **settings), env
 
 
-def train(
-    env_id: str, seed: int, steps: int, file: TextIO, *, eval_every: int, episodes: int, stop_at: float | None,
-    limit_s: float | None,
-) -> dict[str, Any]:  # fmt: skip
-    """Train and write the curve; the last record, which is also returned, has `done`, `env_steps`, `reached` and times.
-
-    Args:
-        stop_at: end at the first evaluation whose mean return is at least this.
-        limit_s: end once training took this many seconds.
-    """
+def train(options: argparse.Namespace, file: TextIO) -> None:
+    """Train and write the curve; the last record has `done`, `env_steps`, `reached` (the `--stop-at`) and times."""
     import gymnasium
     import torch
     from stable_baselines3.common.callbacks import BaseCallback
 
     torch.set_num_threads(1)
-    model, normaliser = build(env_id, seed)
-    eval_env = gymnasium.make(env_id)
+    model, normaliser = build(options.env, options.seed)
+    eval_env = gymnasium.make(options.env)
     clock, reached = _Clock(), False
+
+    def in_time() -> bool:
+        return options.limit_s is None or clock.running() < options.limit_s
 
     class Curve(BaseCallback):
         def _on_step(self) -> bool:
             nonlocal reached
-            if self.num_timesteps % eval_every:
-                return limit_s is None or clock.running() < limit_s
+            if self.num_timesteps % options.eval_every:
+                return in_time()
             clock.stop()
-            returns = _evaluate(model, normaliser, eval_env, episodes)
+            returns = _evaluate(model, normaliser, eval_env, options.episodes)
             mean = sum(returns) / len(returns)
-            reached = reached or (stop_at is not None and mean >= stop_at)
+            reached = reached or (options.stop_at is not None and mean >= options.stop_at)
             times = {"train_s": round(clock.wall, 3), "train_cpu_s": round(clock.processor, 3)}
             _write(file, {"env_steps": self.num_timesteps, "return": mean, "returns": returns, **times})
-            print(f"sb3_zoo {env_id} seed {seed}: {self.num_timesteps} env steps, return {mean:.0f}", flush=True)
+            print(
+                f"sb3_zoo {options.env} seed {options.seed}: {self.num_timesteps} env steps, return {mean:.0f}",
+                flush=True,
+            )
             clock.start()
-            return not reached and (limit_s is None or clock.wall < limit_s)
+            return not reached and in_time()
 
-    model.learn(total_timesteps=steps, callback=Curve())
+    model.learn(total_timesteps=options.steps, callback=Curve())
     clock.stop()
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    record = {
-        "done": True, "env_steps": min(model.num_timesteps, steps), "reached": reached, "train_s": round(clock.wall, 3),
-        "train_cpu_s": round(clock.processor, 3), "peak_mib": round(peak_mib, 1),
-    }  # fmt: skip
-    _write(file, record)
-    return record
+    _write(file, {
+        "done": True, "env_steps": min(model.num_timesteps, options.steps), "reached": reached,
+        "train_s": round(clock.wall, 3), "train_cpu_s": round(clock.processor, 3), "peak_mib": round(peak_mib, 1),
+    })  # fmt: skip
 
 
 def finished(path: Path) -> bool:
@@ -197,10 +193,7 @@ def main(argv: list[str] | None = None) -> int:
             "eval_every": options.eval_every, "episodes": options.episodes, "settings": settings,
             "commit": provenance.commit(), "date": provenance.today(), "hardware": provenance.hardware(),
         })  # fmt: skip
-        train(
-            options.env, options.seed, options.steps, file, eval_every=options.eval_every, episodes=options.episodes,
-            stop_at=options.stop_at, limit_s=options.limit_s,
-        )  # fmt: skip
+        train(options, file)
     return 0
 
 

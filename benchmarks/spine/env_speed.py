@@ -1,0 +1,41 @@
+"""Environment steps a second, arms side by side: what `env_vs_envpool`, `env_vs_sb3` and `env_vs_raw` share.
+
+64 environments, 2 threads, random actions, resets included; agent steps (each several physics steps). Every repeat is
+a process of its own, and the arms take turns (A B A B ...), so that drift of the machine meets all of them alike.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any
+
+from benchmarks import command, lib
+from benchmarks.spine.tasks import TASKS
+
+REPEATS = 7
+VECTOR_STEPS = {"robotrl": 2000, "envpool": 2000, "raw": 2000, "sb3_dummy": 1000, "sb3_subproc": 1000}
+"""Timed steps of 64 environments: multiples of the longest episode, so that resets have their true share."""
+
+
+def measure(file: lib.ResultFile, arms: tuple[str, ...], opts: Namespace) -> list[dict[str, Any]]:
+    """Record what is missing of every arm, task and repeat; returns what the workers reported, for the note."""
+    facts = []
+    num_envs, repeats = (8, 2) if opts.smoke else (64, REPEATS)
+    for task in TASKS:
+        for repeat in range(repeats):
+            for arm in arms:
+                name = f"{arm}/{task}"
+                if file.has(name, repeat):
+                    continue
+                steps = 20 if opts.smoke else VECTOR_STEPS[arm]
+                record = command.worker(
+                    "benchmarks.spine.env_worker", "--arm", arm, "--task", task, "--num-envs", str(num_envs),
+                    "--steps", str(steps), "--seed", str(repeat),
+                )  # fmt: skip
+                rate = record["env_steps"] / record["wall_s"]
+                file.record(
+                    name, repeat, rate, unit="env steps/s", wall_s=record["wall_s"], env_steps=record["env_steps"]
+                )  # fmt: skip
+                command.say(f"{name} repeat {repeat}: {rate:,.0f} env steps/s")
+                facts.append(record | {"arm": arm, "task": task})
+    return facts
