@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 Step = Callable[[int], int]
 """`step(k)` takes the k-th batch of actions and returns the number of transitions it made."""
-Actions = NDArray[np.float64]
+Facts = dict[str, Any]
+"""What else a worker reports."""
+Array = NDArray[Any]
 
 POOL = 128
 """Different action batches; step k takes batch k modulo this."""
@@ -35,7 +37,7 @@ class Setting:
     threads: int
     steps: int
     """Vector steps in all, warm-up included."""
-    actions: Actions
+    actions: Array
     """`[POOL, num_envs, action size]`."""
 
 
@@ -45,14 +47,14 @@ def _gymnasium(task: str) -> Any:
     return gymnasium.make(f"{task}-v5", disable_env_checker=True)
 
 
-def random_actions(task: str, num_envs: int, seed: int) -> Actions:
+def random_actions(task: str, num_envs: int, seed: int) -> Array:
     """`[POOL, num_envs, action size]`, uniform within the task's bounds."""
     space = _gymnasium(task).action_space
     rng = np.random.default_rng(seed)
     return rng.uniform(space.low, space.high, (POOL, num_envs, *space.shape))
 
 
-def robotrl(setting: Setting) -> tuple[Step, dict[str, Any]]:
+def robotrl(setting: Setting) -> tuple[Step, Facts]:
     """`robotrl.make_vec` with its defaults."""
     env = _native(setting)
     env.reset()
@@ -71,7 +73,7 @@ def _native(setting: Setting) -> Any:
     return package.make_vec(f"{setting.task}-v5", num_envs=setting.num_envs, seed=0, num_threads=setting.threads)
 
 
-def envpool(setting: Setting) -> tuple[Step, dict[str, Any]]:
+def envpool(setting: Setting) -> tuple[Step, Facts]:
     """EnvPool in its synchronous mode, and whether its observations carry contact forces."""
     import envpool as package
 
@@ -90,7 +92,7 @@ def envpool(setting: Setting) -> tuple[Step, dict[str, Any]]:
     return step, {"contact_forces": forces, "frame_skip": int(env.spec.config.frame_skip)}
 
 
-def _contact_forces(task: str, env: Any, pool: list[NDArray[Any]]) -> bool | None:
+def _contact_forces(task: str, env: Any, pool: list[Array]) -> bool | None:
     """Whether the last 78 observations (forces on 13 bodies) ever differ from zero; None: the task has none."""
     if task not in ("Ant", "Humanoid"):
         return None
@@ -98,7 +100,7 @@ def _contact_forces(task: str, env: Any, pool: list[NDArray[Any]]) -> bool | Non
     return largest > 0
 
 
-def _sb3(actions: Actions, env: Any) -> tuple[Step, dict[str, Any]]:
+def _sb3(actions: Array, env: Any) -> tuple[Step, Facts]:
     env.reset()
     pool = list(actions.astype(env.action_space.dtype))
 
@@ -109,14 +111,14 @@ def _sb3(actions: Actions, env: Any) -> tuple[Step, dict[str, Any]]:
     return step, {}
 
 
-def sb3_dummy(setting: Setting) -> tuple[Step, dict[str, Any]]:
+def sb3_dummy(setting: Setting) -> tuple[Step, Facts]:
     """Stable-Baselines3's DummyVecEnv, without the Monitor wrapper that its own helper adds."""
     from stable_baselines3.common.vec_env import DummyVecEnv
 
     return _sb3(setting.actions, DummyVecEnv([lambda: _gymnasium(setting.task)] * setting.num_envs))
 
 
-def sb3_subproc(setting: Setting) -> tuple[Step, dict[str, Any]]:
+def sb3_subproc(setting: Setting) -> tuple[Step, Facts]:
     """Stable-Baselines3's SubprocVecEnv: one process an environment, as it is built."""
     from stable_baselines3.common.vec_env import SubprocVecEnv
 
@@ -124,54 +126,50 @@ def sb3_subproc(setting: Setting) -> tuple[Step, dict[str, Any]]:
     return _sb3(setting.actions, SubprocVecEnv(make, start_method="fork"))
 
 
-def raw(setting: Setting) -> tuple[Step, dict[str, Any]]:
+def raw(setting: Setting) -> tuple[Step, Facts]:
     """`mujoco.batch.Batch` alone: controls in, `frame_skip` substeps, no observation, no reward.
 
-    Rows are reset when the same rows of the native environment finish under the same actions, so that both simulate
-    the same mixture of standing, falling and lying bodies. Ant and Humanoid include the pass that computes contact
-    forces, as their observations need it.
+    The native environment runs first, untimed, under the same actions; when a row of it started a new episode, raw's
+    row is set to the same state. So both simulate the very same standing, falling and lying bodies. Ant and Humanoid
+    include the pass that computes contact forces, as their observations need it.
     """
     import mujoco
     from mujoco.batch import Batch
 
-    resets = _reset_schedule(setting)
-    env, num_envs = _gymnasium(setting.task).unwrapped, setting.num_envs
-    model, forces = env.model, setting.task in ("Ant", "Humanoid")
-    batch = Batch(model, num_envs, setting.threads, persistent=forces)
-    rng = np.random.default_rng(1)
-    data = mujoco.MjData(model)
-
-    def reset(rows: NDArray[np.int64]) -> None:
-        batch.reset(rows, stage=mujoco.mjtStage.mjSTAGE_NONE)
-        noise = env._reset_noise_scale
-        batch.qpos[rows] = env.init_qpos + rng.uniform(-noise, noise, (len(rows), model.nq))
-        batch.qvel[rows] = env.init_qvel + rng.uniform(-noise, noise, (len(rows), model.nv))
-        batch.forward(rows)
+    native = _native(setting)
+    first, starts, last = _episode_starts(native, setting)
+    forces = setting.task in ("Ant", "Humanoid")
+    batch = Batch(native.model, setting.num_envs, setting.threads, persistent=forces)
+    data, skip = mujoco.MjData(native.model), native.task.frame_skip
+    batch.state[:] = first
+    pool, ctrl = list(setting.actions.astype(np.float32)), batch.bind("ctrl")
 
     def step(k: int) -> int:
-        batch.ctrl[:] = setting.actions[k % POOL]
-        batch.step(nstep=env.frame_skip)
+        ctrl[:] = pool[k % POOL]
+        batch.step(nstep=skip)
         if forces:
-            for row in range(num_envs):
+            for row in range(setting.num_envs):
                 batch.get_data(row, data)
-                mujoco.mj_rnePostConstraint(model, data)
-        if len(rows := resets[k]):
-            reset(rows)
-        return num_envs
+                mujoco.mj_rnePostConstraint(native.model, data)
+        rows, states = starts[k]
+        if len(rows):
+            batch.state[rows] = states
+        if k == setting.steps - 1 and not np.array_equal(batch.state, last):
+            raise RuntimeError("raw stepping went another way than the native environment: it is no bound for it")
+        return setting.num_envs
 
-    reset(np.arange(num_envs))
     return step, {}
 
 
-def _reset_schedule(setting: Setting) -> list[NDArray[np.int64]]:
-    """The rows of the native environment that finish at each step."""
-    env = _native(setting)
+def _episode_starts(env: Any, setting: Setting) -> tuple[Array, list[tuple[Array, Array]], Array]:
+    """The native env's states at the start, the rows that start anew after each step with their states, and the end."""
     env.reset()
-    schedule = []
+    first, starts = env.batch.state.copy(), []
     for k in range(setting.steps):
         _, _, terminated, truncated, _ = env.step(setting.actions[k % POOL].astype(env.single_action_space.dtype))
-        schedule.append(np.flatnonzero(terminated | truncated))
-    return schedule
+        rows = np.flatnonzero(terminated | truncated)
+        starts.append((rows, env.batch.state[rows].copy()))
+    return first, starts, env.batch.state.copy()
 
 
 ARMS = {"robotrl": robotrl, "envpool": envpool, "sb3_dummy": sb3_dummy, "sb3_subproc": sb3_subproc, "raw": raw}

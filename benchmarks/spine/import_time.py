@@ -1,6 +1,6 @@
 """Seconds that `import robotrl` takes beyond torch, each time in a fresh process.
 
-    python -m benchmarks.spine.import_time
+python -m benchmarks.spine.import_time
 """
 
 from __future__ import annotations

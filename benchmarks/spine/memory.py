@@ -1,6 +1,6 @@
 """Peak resident memory of a whole training run of 64 HalfCheetah environments, evaluation and checkpoints included.
 
-    python -m benchmarks.spine.memory
+python -m benchmarks.spine.memory
 """
 
 from __future__ import annotations
