@@ -124,8 +124,8 @@ def _successes(infos: dict[str, Any], rows: NDArray[np.int64]) -> NDArray[np.boo
 
 
 def _to_tensors(obs: dict[str, NDArray[Any]], device: torch.device) -> Obs:
-    """Copies, since envs may reuse their arrays and a policy may keep what it was given; floats become float32."""
-    dtypes = {"f": torch.float32}
+    """Copies, since envs may reuse their arrays and a policy may keep what it was given; types as in training."""
+    dtypes = {"f": torch.float32, "i": torch.int64}
     return {k: torch.tensor(v, dtype=dtypes.get(v.dtype.kind), device=device) for k, v in obs.items()}
 
 
