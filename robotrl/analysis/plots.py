@@ -44,7 +44,7 @@ def learning_curve(run: Run, *, path: str | os.PathLike[str] | None = None, titl
     metrics = data.metrics
     if "train/return" in metrics:
         seen = metrics[["env_steps", "train/return"]].dropna()
-        smooth = seen["train/return"].ewm(span=max(1, len(seen) // 50)).mean()
+        smooth = seen["train/return"].ewm(span=max(5, len(seen) // 20)).mean()
         label = "training episodes (exploring, smoothed)"
         axes.plot(seen["env_steps"], seen["train/return"], color=_GREY, alpha=0.25, linewidth=0.8)
         axes.plot(seen["env_steps"], smooth, color=_GREY, linewidth=1.2, label=label)
