@@ -32,7 +32,9 @@ def task_from_options(env_id: str, kind: type[Task], options: Mapping[str, Any])
 
 def _check(env_id: str, field: Field[Any], value: Any) -> None:
     default = field.default if field.default is not MISSING else None
-    if isinstance(default, bool):
+    if field.name == "main_body":
+        good, wanted = isinstance(value, (int, str)), "a body's name or number"
+    elif isinstance(default, bool):
         good, wanted = isinstance(value, bool), "true or false"
     elif isinstance(default, tuple):
         good = isinstance(value, Sequence) and len(value) == len(default) and all(map(_is_number, value))
@@ -41,8 +43,6 @@ def _check(env_id: str, field: Field[Any], value: Any) -> None:
         good, wanted = _is_number(value), "a number"
         if field.name == "frame_skip":
             good, wanted = isinstance(value, int) and value >= 1, "a whole number of at least 1"
-    elif field.name == "main_body":
-        good, wanted = isinstance(value, (int, str)), "a body's name or number"
     elif isinstance(default, str):
         good, wanted = isinstance(value, str), "text"
     else:

@@ -16,7 +16,7 @@ import numpy as np
 from mujoco.batch import Batch
 from numpy.typing import NDArray
 
-from robotrl.types import StateDict
+from robotrl.types import RobotRLError, StateDict
 
 Float = NDArray[np.float64]
 Rows = slice | NDArray[np.integer[Any]]
@@ -39,9 +39,11 @@ class Task:
     """Attributes of the free camera that pictures are taken with."""
 
     max_episode_steps: ClassVar[int] = 1000
-    contact_forces: ClassVar[bool] = False
-    """Whether `cfrc_ext` is read, which MuJoCo computes only when asked."""
     unit: ClassVar[str] = ""
+
+    def needs_contact_forces(self) -> bool:
+        """Whether `cfrc_ext` is read, which MuJoCo computes only when asked."""
+        return False
 
     def attach(self, model: mujoco.MjModel, batch: Batch) -> None:
         """Take views of the simulations and allocate what is returned.
@@ -98,6 +100,24 @@ class Task:
 
     def load_state_dict(self, state: StateDict) -> None:
         """Set what `state_dict` returned."""
+
+
+def body_id(model: mujoco.MjModel, body: int | str) -> int:
+    """The number of the body of that name or number.
+
+    Raises:
+        RobotRLError: the model has no such body.
+    """
+    try:
+        return int(model.body(body).id)
+    except (KeyError, IndexError) as error:
+        names = [model.body(i).name for i in range(model.nbody)]
+        raise RobotRLError(f"The model has no body {body!r}. Its bodies are: {', '.join(names)}.") from error
+
+
+def length(vectors: Float) -> Float:
+    """Euclidean lengths `[N]` of `vectors [N, k]`, added as `np.linalg.norm` adds a single one: by a dot product."""
+    return np.sqrt(np.vecdot(vectors, vectors))
 
 
 def uniform_start(task: Task, scale: float, rng: np.random.Generator, qpos: Float, qvel: Float) -> None:

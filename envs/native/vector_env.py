@@ -14,6 +14,7 @@ from mujoco.batch import Batch, SimulationError
 from numpy.typing import NDArray
 
 from robotrl.envs.base import ObsDict, StepResult, VectorEnv, action_spec, array_spec
+from robotrl.envs.native.forces import ForceBatch
 from robotrl.envs.native.model import load_model
 from robotrl.envs.native.task import ALL, Task
 from robotrl.envs.seeding import EpisodeStreams
@@ -47,7 +48,8 @@ class NativeVectorEnv(VectorEnv):
         self.copy = copy
         self.model = load_model(task.xml_file)
         threads = len(os.sched_getaffinity(0)) if num_threads is None else num_threads
-        self.batch = Batch(self.model, num_envs, min(threads, num_envs))
+        kind = ForceBatch if task.needs_contact_forces() else Batch
+        self.batch = kind(self.model, num_envs, min(threads, num_envs))
         self._initial_row: NDArray[np.float64] = self.batch.state[0].copy()
         self._ctrl: NDArray[np.float64] = self.batch.bind("ctrl")
         self._warnings: NDArray[np.int32] = self.batch.warning[:, :, 1]
@@ -59,6 +61,7 @@ class NativeVectorEnv(VectorEnv):
         self._final = np.zeros_like(task.obs)
         self._seed: int | None = None
         self._warned = 0
+        self._forces = task.needs_contact_forces()
         self._make_spaces(env_id, max_episode_steps)
 
     def _make_spaces(self, env_id: str, max_episode_steps: int | None) -> None:
@@ -111,6 +114,8 @@ class NativeVectorEnv(VectorEnv):
         task.before_step()
         try:
             self.batch.step(nstep=task.frame_skip)
+            if self._forces:
+                self.batch.contact_forces()
         except SimulationError as error:
             raise RobotRLError(f"MuJoCo cannot simulate {self.env_spec.id}: {error}") from error
         infos: dict[str, Any] = task.after_step(actions)

@@ -15,7 +15,7 @@ import numpy as np
 from mujoco.batch import Batch
 from numpy.typing import NDArray
 
-from robotrl.envs.native.task import Float, Rows, Task, normal_start, uniform_start
+from robotrl.envs.native.task import Float, Rows, Task, length, normal_start, uniform_start
 
 _PLANAR_UNIT = "positions m and rad, then velocities m/s and rad/s"
 
@@ -66,7 +66,7 @@ class Runner(Task):
 
     @override
     def reset_infos(self) -> dict[str, NDArray[Any]]:
-        return {"x_position": self.qpos[:, 0]}
+        return {"x_position": self.qpos[:, 0].copy()}
 
 
 @dataclass(kw_only=True, eq=False)
@@ -134,7 +134,7 @@ class _Upright(Runner):
 
     @override
     def reset_infos(self) -> dict[str, NDArray[Any]]:
-        return {"x_position": self.qpos[:, 0], "z_distance_from_origin": self.qpos[:, 1] - self.init_qpos[1]}
+        return {"x_position": self.qpos[:, 0].copy(), "z_distance_from_origin": self.qpos[:, 1] - self.init_qpos[1]}
 
 
 @dataclass(kw_only=True, eq=False)
@@ -164,3 +164,37 @@ class Walker2d(_Upright):
     xml_file: str = "walker2d_v5.xml"
     frame_skip: int = 4
     default_camera_config: dict[str, Any] | None = field(default_factory=lambda: _side_view(4.0))
+
+
+@dataclass(kw_only=True, eq=False)
+class Swimmer(Runner):
+    """A chain of three links in a viscous fluid, with two driven hinges; never terminates."""
+
+    xml_file: str = "swimmer.xml"
+    frame_skip: int = 4
+    ctrl_cost_weight: float = 1e-4
+
+    skipped: ClassVar[int] = 2
+
+    @override
+    def bind(self, batch: Batch) -> None:
+        super().bind(batch)
+        self.xy_before = np.zeros((self.num_envs, 2))
+
+    @override
+    def before_step(self) -> None:
+        self.xy_before[:] = self.qpos[:, :2]
+
+    @override
+    def after_step(self, actions: NDArray[np.floating[Any]]) -> dict[str, NDArray[Any]]:
+        velocity = (self.qpos[:, :2] - self.xy_before) / self.dt
+        forward = self.forward_reward_weight * velocity[:, 0]
+        ctrl = self.ctrl_cost_weight * np.add.reduce(np.square(actions), axis=1)
+        np.subtract(forward, ctrl, out=self.reward)
+        speeds = {"x_velocity": velocity[:, 0], "y_velocity": velocity[:, 1]}
+        return {**self.reset_infos(), **speeds, "reward_forward": forward, "reward_ctrl": -ctrl}
+
+    @override
+    def reset_infos(self) -> dict[str, NDArray[Any]]:
+        xy = self.qpos[:, :2].copy()
+        return {"x_position": xy[:, 0], "y_position": xy[:, 1], "distance_from_origin": length(xy)}
