@@ -50,9 +50,8 @@ def findings(tree: ast.Module) -> list[tuple[int, str]]:
             reason = _call(node, names)
             if reason:
                 found.append((node.lineno, reason))
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
-            if "_target_" in node.value.split("."):
-                found.append((node.lineno, "uses hydra's _target_"))
+        elif isinstance(node, ast.Constant) and id(node) not in docstrings and "_target_" in str(node.value).split("."):
+            found.append((node.lineno, "uses hydra's _target_"))
     return sorted(found)
 
 

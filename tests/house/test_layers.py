@@ -39,7 +39,11 @@ def test_the_import_graph_holds_every_module_of_every_folder():
     ("module", "statement", "names"),
     [
         ("robotrl/learners/planted.py", "import robotrl.envs", "robotrl.learners.planted -> robotrl.envs"),
-        ("robotrl/learners/planted.py", "def f():\n    import robotrl.runners", "robotrl.learners.planted -> robotrl.runners"),
+        (
+            "robotrl/learners/planted.py",
+            "def f():\n    import robotrl.runners",
+            "robotrl.learners.planted -> robotrl.runners",
+        ),
         ("robotrl/learners/planted.py", "import safetensors", "robotrl.learners.planted -> safetensors"),
         ("envs/planted.py", "from robotrl import policies", "robotrl.envs.planted -> robotrl.policies"),
         ("policies/planted.py", "import robotrl.envs.config", "robotrl.policies.planted -> robotrl.envs.config"),
@@ -66,6 +70,6 @@ def test_a_bare_import_of_a_linked_folder_is_banned_by_ruff(tmp_path):
     assert sorted(banned) == sorted(LINKED)
     planted = tmp_path / "planted.py"
     planted.write_text("import envs\nfrom policies.io import load_policy\n", encoding="utf-8")
-    command = [Path(sys.executable).with_name("ruff"), "check", "--no-cache", "--config", ROOT / "pyproject.toml", planted]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    ruff = [Path(sys.executable).with_name("ruff"), "check", "--no-cache", "--config", ROOT / "pyproject.toml"]
+    done = subprocess.run([*ruff, planted], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout.count("TID251") == 2
