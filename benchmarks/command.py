@@ -16,6 +16,9 @@ from typing import Any
 
 from benchmarks import lib, provenance, targets
 
+ROBOTRL = (sys.executable, "-c", "import sys; from robotrl.cli import main; sys.exit(main())")
+"""The program `robotrl`, whether or not it is installed."""
+
 
 def options(
     claim: str, description: str, argv: Sequence[str] | None = None, *, jobs: bool = False
@@ -62,21 +65,21 @@ def empty(directory: Path) -> Path:
     return directory
 
 
-def environment(threads: int) -> dict[str, str]:
-    """Environment variables of a measured process: `threads` BLAS and OpenMP threads, the repository on the path."""
-    count = str(threads)
-    return os.environ | {
-        "OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count,
+def environment(threads: int | None) -> dict[str, str]:
+    """Environment variables of a measured process: BLAS and OpenMP threads (None: their own choice), module path."""
+    limits = {} if threads is None else dict.fromkeys(provenance.THREAD_VARIABLES, str(threads))
+    inherited = {name: text for name, text in os.environ.items() if name not in provenance.THREAD_VARIABLES}
+    return inherited | limits | {
         "PYTHONPATH": os.pathsep.join(filter(None, [str(provenance.ROOT), os.environ.get("PYTHONPATH", "")])),
     }  # fmt: skip
 
 
-def execute(arguments: Sequence[str], *, threads: int = 1, log: Path | None = None) -> str:
+def execute(arguments: Sequence[str], *, threads: int | None = 1, log: Path | None = None) -> str:
     """Run a command from the repository root and return its standard output.
 
     Args:
         arguments: the program and its arguments.
-        threads: BLAS and OpenMP threads of the process.
+        threads: BLAS and OpenMP threads of the process; None: its own choice.
         log: standard output and error go to this file as they come; default: both are kept until the end.
 
     Raises:
@@ -101,7 +104,7 @@ def execute(arguments: Sequence[str], *, threads: int = 1, log: Path | None = No
     return output
 
 
-def worker(module: str, *arguments: str, threads: int = 1) -> dict[str, Any]:
+def worker(module: str, *arguments: str, threads: int | None = 1) -> dict[str, Any]:
     """Run `python -m <module>` in a process of its own; the last line it prints is the JSON object returned."""
     output = execute([sys.executable, "-m", module, *arguments], threads=threads)
     record: dict[str, Any] = json.loads(output.splitlines()[-1])

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import statistics
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -39,6 +40,14 @@ class Arm:
     values: list[float] = field(default_factory=list)
     wall_s: list[float] = field(default_factory=list)
     env_steps: list[int] = field(default_factory=list)
+
+    def value_of(self, seed: int) -> float:
+        """The value of one seed or repeat."""
+        return self.values[self.seeds.index(seed)]
+
+    def median(self) -> float:
+        """The median of all values."""
+        return statistics.median(self.values)
 
 
 class ResultFile:
@@ -70,16 +79,44 @@ class ResultFile:
         """Whether this arm has its value for this seed."""
         return arm in self.arms and seed in self.arms[arm].seeds
 
+    @property
+    def curves(self) -> Path:
+        """Where the learning curves of this claim are."""
+        return self.path.with_suffix(".parquet")
+
     def record(
-        self, arm: str, seed: int, value: float, *, unit: str, wall_s: float = 0.0, env_steps: int = 0
-    ) -> None:  # fmt: skip
+        self,
+        arm: str,
+        seed: int,
+        value: float,
+        *,
+        unit: str,
+        wall_s: float = 0.0,
+        env_steps: int = 0,
+        commit: str | None = None,
+        replace: bool = False,
+    ) -> None:
         """Add one value and write the file; seeds stay in order.
+
+        Args:
+            arm: name of the arm, with `/` between its parts.
+            seed: the seed, or the number of the repeat.
+            value: what was measured, raw.
+            unit: the same for all values of an arm.
+            wall_s: seconds it took.
+            env_steps: agent decisions it took.
+            commit: of the code that measured; None: of this process.
+            replace: the value follows from others (as the peak of a mean curve does) and changes when those do.
 
         Raises:
             ValueError: the value is not finite, the arm has this seed, or another unit.
         """
         with self._lock:
             entry = self.arms.setdefault(arm, Arm(unit))
+            if replace and seed in entry.seeds:
+                at = entry.seeds.index(seed)
+                for column in (entry.seeds, entry.values, entry.wall_s, entry.env_steps):
+                    del column[at]
             if not math.isfinite(value):
                 raise ValueError(f"{self.claim}: arm {arm}, seed {seed}: {value} is no result")
             if seed in entry.seeds or entry.unit != unit:
@@ -89,10 +126,19 @@ class ResultFile:
             entry.values.insert(at, float(value))
             entry.wall_s.insert(at, round(float(wall_s), 4))
             entry.env_steps.insert(at, int(env_steps))
-            here = provenance.commit()
-            if here not in self._commits:
-                self._commits.append(here)
+            code = commit or provenance.commit()
+            if code not in self._commits:
+                self._commits.append(code)
             self._write()
+
+    def add_curve(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add one run to the curves beside the file; what is there of the same arm, task and seed is replaced."""
+        with self._lock:
+            key = {(row["arm"], row["task"], row["seed"]) for row in rows}
+            old = read_curves(self.curves) if self.curves.exists() else []
+            kept = [row for row in old if (row["arm"], row["task"], row["seed"]) not in key]
+            merged = sorted([*kept, *rows], key=lambda row: (row["arm"], row["task"], row["seed"], row["env_steps"]))
+            write_curves(self.curves, merged)
 
     def _write(self) -> None:
         """`commit` names every commit that contributed values, oldest first."""

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 """The repository: every command of this package runs from here."""
 
 _PACKAGES = ("robotrl", "torch", "numpy", "mujoco", "gymnasium", "stable-baselines3", "envpool")
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def _git(*arguments: str) -> str:
@@ -63,6 +63,6 @@ def hardware() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(pages / 2**30, 1),
         "platform": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        "threads": {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ},
+        "threads": {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ},
         "versions": {name: version for name in _PACKAGES if (version := _version(name))},
     }

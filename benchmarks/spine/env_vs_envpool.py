@@ -18,7 +18,8 @@ TARGET = every(
 NOTE = (
     "EnvPool 1.2.7 in synchronous mode (num_envs = batch_size = 64), ids -v5 of both, equal frame skips. EnvPool "
     "spends the call after an episode's end on the reset; those rows are not counted as steps. Its Ant and Humanoid "
-    "observations carry contact forces that differ from zero (the command checks it in every repeat), and so do ours."
+    "observations carry contact forces that differ from zero (the command checks it in every repeat), and so do "
+    "ours."
 )
 
 

@@ -18,8 +18,8 @@ from benchmarks.targets import value
 SEEDS = (0, 1, 2)
 TARGET = value("robotrl", "<=", 1.5, statistic="max", n=len(SEEDS))
 NOTE = (
-    "GB = 10^9 bytes, as the kernel counts the largest resident set of the process (shared libraries included). "
-    "The arm `torch` is a process that only imports torch."
+    "GB = 10^9 bytes, as the kernel counts the largest resident set of the process (shared libraries included). The "
+    "arm `torch` is a process that only imports torch."
 )
 
 
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             continue
         start = time.perf_counter()
         arguments = [
-            sys.executable, "-m", "robotrl", "train", "env=HalfCheetah-v5", "num_envs=64", f"seed={seed}",
+            *command.ROBOTRL, "train", "env=HalfCheetah-v5", "num_envs=64", f"seed={seed}",
             f"total_env_steps={steps}", "video=false", f"run_dir={command.empty(work / f'seed{seed}')}",
         ]  # fmt: skip
         peak = peak_gb(arguments, work / f"seed{seed}.log")

@@ -123,7 +123,7 @@ def train(options: argparse.Namespace, file: TextIO) -> None:
     import torch
     from stable_baselines3.common.callbacks import BaseCallback
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(options.torch_threads)
     model, normaliser = build(options.env, options.seed)
     eval_env = gymnasium.make(options.env)
     clock, reached = _Clock(), False
@@ -176,6 +176,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--eval-every", type=int, default=50_000, help="env steps between evaluations")
     parser.add_argument("--episodes", type=int, default=10)
+    parser.add_argument("--torch-threads", type=int, default=1)
     parser.add_argument("--stop-at", type=float, help="end at the first evaluation at or above this return")
     parser.add_argument("--limit-s", type=float, help="end after this many seconds of training")
     options = parser.parse_args(argv)
@@ -191,6 +192,7 @@ def main(argv: list[str] | None = None) -> int:
         _write(file, {
             "command": command, "env": options.env, "seed": options.seed, "steps": options.steps,
             "eval_every": options.eval_every, "episodes": options.episodes, "settings": settings,
+            "torch_threads": options.torch_threads,
             "commit": provenance.commit(), "date": provenance.today(), "hardware": provenance.hardware(),
         })  # fmt: skip
         train(options, file)

@@ -1,0 +1,108 @@
+"""Training runs of the PPO claims: start one from the command line, and read its evaluations with the training time."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import command, provenance
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One evaluation on a learning curve."""
+
+    env_steps: int
+    returns: list[float]
+    train_s: float
+    """Wall seconds of training up to here, evaluations excluded."""
+
+    @property
+    def mean(self) -> float:
+        """Mean return of the episodes."""
+        return sum(self.returns) / len(self.returns)
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """The evaluations of one run in order, and the commit of the code that made it."""
+
+    points: list[Point]
+    commit: str | None = None
+
+    @property
+    def best(self) -> Point:
+        """The evaluation with the highest mean."""
+        return max(self.points, key=lambda point: point.mean)
+
+    def first_at(self, threshold: float) -> Point | None:
+        """The first evaluation whose mean is at least `threshold`."""
+        return next((point for point in self.points if point.mean >= threshold), None)
+
+    def rows(self, arm: str, task: str, seed: int) -> list[dict[str, Any]]:
+        """One row an evaluation episode, for the Parquet file."""
+        return [
+            {
+                "arm": arm, "task": task, "seed": seed, "env_steps": p.env_steps, "episode": i, "return": r,
+                "train_s": p.train_s,
+            }
+            for p in self.points
+            for i, r in enumerate(p.returns)
+        ]  # fmt: skip
+
+
+def robotrl(run_dir: Path, settings: Mapping[str, Any], *, threads: int | None) -> Curve:
+    """Train with `robotrl train` unless `run_dir` holds the finished run already; returns its curve.
+
+    Args:
+        run_dir: under `benchmarks/work`; what an interrupted run left there is removed.
+        settings: `key: value` of the command line.
+        threads: BLAS and OpenMP threads of the process, None: its own choice. Also pass `num_threads` to limit RobotRL.
+    """
+    done = run_dir.with_name(run_dir.name + ".done")
+    if not done.exists():
+        overrides = [f"{key}={json.dumps(v) if isinstance(v, bool) else v}" for key, v in settings.items()]
+        log = run_dir.with_name(run_dir.name + ".log")
+        arguments = [*command.ROBOTRL, "train", *overrides, f"run_dir={command.empty(run_dir)}"]
+        command.execute(arguments, threads=threads, log=log)
+        done.write_text(provenance.commit() + "\n", encoding="utf-8")
+    return Curve(robotrl_points(run_dir), done.read_text(encoding="utf-8").strip())
+
+
+def robotrl_points(run_dir: Path) -> list[Point]:
+    """The evaluations of a run directory; the clock is elapsed time without evaluations."""
+    clock = {row["env_steps"]: row["time/elapsed"] - row["time/evaluation"] for row in metrics(run_dir)}
+    points = []
+    for path in (run_dir / "eval").glob("*.json"):
+        data = json.loads(path.read_text(encoding="utf-8"))
+        steps = int(data["meta"]["env_steps"])
+        points.append(Point(steps, [float(r) for r in data["returns"]], float(clock[steps])))
+    return sorted(points, key=lambda point: point.env_steps)
+
+
+def metrics(run_dir: Path) -> list[dict[str, Any]]:
+    """The rows of `metrics.jsonl`, one an iteration."""
+    lines = (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def sb3_zoo(out: Path, task: str, seed: int, *options: str, threads: int = 1) -> Curve:
+    """Train the Stable-Baselines3 arm unless `out` is complete; returns its curve."""
+    from benchmarks.spine import sb3_zoo as arm
+
+    if not arm.finished(out):
+        arguments = ["--env", f"{task}-v5", "--seed", str(seed), "--out", str(out), "--torch-threads", str(threads)]
+        module = [sys.executable, "-m", "benchmarks.spine.sb3_zoo"]
+        command.execute([*module, *arguments, *options], threads=threads, log=out.with_suffix(".log"))
+    lines = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    points = [Point(p["env_steps"], p["returns"], p["train_s"]) for p in lines if "returns" in p]
+    return Curve(points, lines[0]["commit"])
+
+
+def sb3_zoo_seconds(out: Path) -> float:
+    """Training seconds of the whole run that `sb3_zoo` wrote to `out`."""
+    return float(json.loads(out.read_text(encoding="utf-8").splitlines()[-1])["train_s"])
