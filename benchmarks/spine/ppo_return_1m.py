@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from benchmarks import command, lib
 from benchmarks.spine import training
-from benchmarks.spine.tasks import TASKS, TIANSHOU_1M
+from benchmarks.spine.tasks import CLEANRL_8M, RL_ZOO_1M, TASKS, TIANSHOU_1M
 from benchmarks.targets import at_least, value
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -60,6 +61,34 @@ def record_peak(file: lib.ResultFile, arm: str, task: str, seeds: Sequence[int])
         file.record(
             f"{arm}/{task}/peak", seed, mean, unit="return", wall_s=clock[peak, seed], env_steps=peak, replace=True
         )  # fmt: skip
+
+
+def appendix(data: dict[str, Any]) -> str:
+    """Published PPO results beside ours, for the report."""
+
+    def ours(arm: str, task: str, what: str) -> str:
+        entry = data["arms"].get(f"{arm}/{task}/{what}")
+        return f"{sum(entry['values']) / len(entry['values']):,.0f} (n = {len(entry['values'])})" if entry else ""
+
+    def published(table: dict[str, float], task: str) -> str:
+        return f"{table[task]:,.0f}" if task in table else ""
+
+    columns = [("robotrl_tuned", "peak"), ("robotrl_shared", "peak"), ("robotrl_tuned", "final")]
+    columns += [("robotrl_shared", "final"), ("sb3_zoo", "best"), ("sb3_zoo", "final")]
+    heads = [
+        "task",
+        *(f"{arm}, {what}" for arm, what in columns),
+        "Tianshou, peak",
+        "rl-zoo, final",
+        "CleanRL, 8M steps",
+    ]
+    lines = ["Means over seeds beside published ones, which are on older versions of the tasks:", ""]
+    lines += ["| " + " | ".join(heads) + " |", "| " + " | ".join("---" for _ in heads) + " |"]
+    for task in TASKS:
+        cells = [task, *(ours(arm, task, what) for arm, what in columns)]
+        cells += [published(table, task) for table in (TIANSHOU_1M, RL_ZOO_1M, CLEANRL_8M)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,19 @@
+# Benchmarks: what is missing of a suite is measured, one claim after the other; what is there is kept.
+# Timings need idle cores. JOBS: single-threaded training runs side by side, where no timing is taken.
+JOBS ?= 2
+PYTHON_BENCH ?= $(BIN)/python
+SPINE := import_time memory env_vs_envpool env_vs_sb3 env_vs_raw ppo_vs_sb3_speed demo ppo_vs_sb3_time_to_3000
+
+.PHONY: bench-spine bench-spine-smoke bench-report
+
+bench-spine: ## measure what is missing of the suite `spine`, then write docs/benchmarks.md
+	for claim in $(SPINE); do $(PYTHON_BENCH) -m benchmarks.spine.$$claim || exit 1; done
+	$(PYTHON_BENCH) -m benchmarks.spine.ppo_return_1m --jobs $(JOBS)
+	$(PYTHON_BENCH) -m benchmarks.report
+
+bench-spine-smoke: ## run every claim of the suite `spine` with tiny sizes; publishes nothing
+	for claim in $(filter-out demo,$(SPINE)) ppo_return_1m; do \
+		$(PYTHON_BENCH) -m benchmarks.spine.$$claim --smoke || exit 1; done
+
+bench-report: ## write docs/benchmarks.md and its plots from the result files
+	$(PYTHON_BENCH) -m benchmarks.report
