@@ -53,3 +53,5 @@ doctor: setup ## check this machine
 clean: ## remove what tools leave behind (not .venv, not runs)
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+-include benchmarks/bench.mk

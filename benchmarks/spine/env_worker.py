@@ -127,20 +127,16 @@ def sb3_subproc(setting: Setting) -> tuple[Step, Facts]:
 
 
 def raw(setting: Setting) -> tuple[Step, Facts]:
-    """`mujoco.batch.Batch` alone: controls in, `frame_skip` substeps, no observation, no reward.
+    """The batch of simulations alone: controls in, `frame_skip` substeps, no observation, no reward.
 
     The native environment runs first, untimed, under the same actions; when a row of it started a new episode, raw's
     row is set to the same state. So both simulate the very same standing, falling and lying bodies. Ant and Humanoid
-    include the pass that computes contact forces, as their observations need it.
+    include the pass that computes contact forces, done as the native environment does it, on the batch's threads.
     """
-    import mujoco
-    from mujoco.batch import Batch
-
     native = _native(setting)
     first, starts, last = _episode_starts(native, setting)
     forces = setting.task in ("Ant", "Humanoid")
-    batch = Batch(native.model, setting.num_envs, setting.threads, persistent=forces)
-    data, skip = mujoco.MjData(native.model), native.task.frame_skip
+    batch, skip = type(native.batch)(native.model, setting.num_envs, setting.threads), native.task.frame_skip
     batch.state[:] = first
     pool, ctrl = list(setting.actions.astype(np.float32)), batch.bind("ctrl")
 
@@ -148,9 +144,7 @@ def raw(setting: Setting) -> tuple[Step, Facts]:
         ctrl[:] = pool[k % POOL]
         batch.step(nstep=skip)
         if forces:
-            for row in range(setting.num_envs):
-                batch.get_data(row, data)
-                mujoco.mj_rnePostConstraint(native.model, data)
+            batch.contact_forces()
         rows, states = starts[k]
         if len(rows):
             batch.state[rows] = states

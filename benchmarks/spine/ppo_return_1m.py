@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from benchmarks import command, lib
+from benchmarks import command, lib, plots
 from benchmarks.spine import training
 from benchmarks.spine.tasks import CLEANRL_8M, RL_ZOO_1M, TASKS, TIANSHOU_1M
 from benchmarks.targets import at_least, value
@@ -49,13 +49,8 @@ def record(file: lib.ResultFile, arm: str, task: str, seed: int, curve: training
 def record_peak(file: lib.ResultFile, arm: str, task: str, seeds: Sequence[int]) -> None:
     """Every seed's value at the evaluation where the mean over seeds is highest."""
     rows = [row for row in lib.read_curves(file.curves) if (row["arm"], row["task"]) == (arm, task)]
-    by_step: dict[int, dict[int, list[float]]] = {}
-    clock: dict[tuple[int, int], float] = {}
-    for row in rows:
-        by_step.setdefault(row["env_steps"], {}).setdefault(row["seed"], []).append(row["return"])
-        clock[row["env_steps"], row["seed"]] = row["train_s"]
-    means = {step: {s: sum(r) / len(r) for s, r in runs.items()} for step, runs in by_step.items()}
-    complete = {step: runs for step, runs in means.items() if set(runs) == set(seeds)}
+    clock = {(row["env_steps"], row["seed"]): row["train_s"] for row in rows}
+    complete = {step: means for step, means in plots.points(rows).items() if set(means) == set(seeds)}
     peak = max(complete, key=lambda step: sum(complete[step].values()))
     for seed, mean in complete[peak].items():
         file.record(
