@@ -126,21 +126,18 @@ class PPO:
     def update(self, batch: dict[str, Batch]) -> tuple[Metrics, None]:
         """All epochs over one rollout; in each, actor and critic see the same minibatches."""
         c, policy = self.config, self.policy
-        data, inputs, hidden = self._prepare(batch["online"])
-        columns = data["is_first"].shape[1]
+        data = self._prepare(batch["online"])
         metrics: defaultdict[str, list[Tensor]] = defaultdict(list)
-        stopped = False
+        actor_learns = True
         for epoch in range(c.num_epochs):
             if epoch == 0 or c.recompute_advantage:
                 self._estimate_advantages(batch["online"], data)
-            minibatches = torch.randperm(columns).to(hidden.device).split(-(-columns // c.num_minibatches))
-            critic = self._beside(self._fit_critic, data, minibatches)
-            kls: list[Tensor] = []
-            for rows in () if stopped else minibatches:
-                x = {key: value[:, rows] for key, value in inputs.items()}
-                out = policy.sequence(x, {"hidden": hidden[rows]}, data["is_first"][:, rows])
-                log_prob, entropy = policy.log_prob_and_entropy(out, data["raw_action"][:, rows])
-                advantage, log_ratio = data["advantage"][:, rows], log_prob - data["log_prob"][:, rows]
+            minibatches = _shuffle(data, c.num_minibatches)
+            critic = self._beside(self._fit_critic, minibatches)
+            for rows in minibatches if actor_learns else ():
+                out = policy.sequence(group(rows, "inputs"), {"hidden": rows["hidden"][0]}, rows["is_first"])
+                log_prob, entropy = policy.log_prob_and_entropy(out, rows["raw_action"])
+                log_ratio, advantage = log_prob - rows["log_prob"], rows["advantage"]
                 ratio = log_ratio.exp()
                 # eq. 7: the pessimistic bound of the surrogate
                 bounded = ratio.clamp(1.0 - c.clip_ratio, 1.0 + c.clip_ratio)
@@ -151,25 +148,24 @@ class PPO:
                 metrics["grad_norm/actor"].append(clip_gradient(self._actor_flat, c.max_grad_norm))
                 self._actor_adam.step()
                 ratio, log_ratio = ratio.detach(), log_ratio.detach()
-                kls.append((ratio - 1.0 - log_ratio).mean())  # k3 of Schulman (2020): unbiased, never negative
+                metrics["policy/kl"].append((ratio - 1.0 - log_ratio).mean())  # k3 of Schulman (2020): never negative
                 metrics["policy/clip_fraction"].append(((ratio - 1.0).abs() > c.clip_ratio).float().mean())
                 for name, value in losses.items():
                     metrics[f"loss/{name}"].append(value.detach())
             for name, values in critic.result().items():
                 metrics[name] += values
-            metrics["policy/kl"] += kls
-            stopped = stopped or (c.target_kl is not None and bool(torch.stack(kls).mean() > c.target_kl))
+            if c.target_kl is not None and actor_learns:
+                actor_learns = bool(torch.stack(metrics["policy/kl"][-len(minibatches) :]).mean() <= c.target_kl)
         self._merge_moments()
         return self._summary(metrics, data), None
 
-    def _fit_critic(self, data: Batch, minibatches: tuple[Tensor, ...]) -> dict[str, list[Tensor]]:
+    def _fit_critic(self, minibatches: list[Batch]) -> dict[str, list[Tensor]]:
         """One epoch of the critic: squared error to the lambda-returns."""
         metrics: dict[str, list[Tensor]] = {"loss/value": [], "grad_norm/critic": []}
-        inputs, hidden = group(data, "critic_inputs"), data["critic_hidden"][0]
+        own = "inputs" if self.critic_inputs is self.policy.inputs else "critic_inputs"
         for rows in minibatches:
-            x = {key: value[:, rows] for key, value in inputs.items()}
-            value, _ = self.critic.sequence(x, hidden[rows], data["is_first"][:, rows])
-            loss = 0.5 * (value.squeeze(-1) - data["returns"][:, rows]).square().mean()
+            value, _ = self.critic.sequence(group(rows, own), rows["critic_hidden"][0], rows["is_first"])
+            loss = 0.5 * (value.squeeze(-1) - rows["returns"]).square().mean()
             zero_gradient(self._critic_flat)
             (self._coef["value"] * loss).backward()
             metrics["grad_norm/critic"].append(clip_gradient(self._critic_flat, self.config.max_grad_norm))
@@ -178,27 +174,23 @@ class PPO:
         return metrics
 
     @torch.no_grad()
-    def _prepare(self, rollout: Batch) -> tuple[Batch, dict[str, Tensor], Tensor]:
-        """What stays fixed over the epochs, its columns being what minibatches are drawn from.
+    def _prepare(self, rollout: Batch) -> Batch:
+        """What stays fixed over the epochs; its columns (axis 1) are what minibatches are drawn from.
 
-        Columns are envs, with time as rows, for a recurrent policy, and single steps, in one row, for others.
-
-        Returns:
-            The data, the actor's inputs and the actor's hidden before the first step `[columns, gru_size]`.
+        For a recurrent policy columns are envs and rows are time; for others there is one row, and each step is a
+        column.
         """
         obs = group(rollout, "obs")
-        hidden, critic_hidden = rollout.get("state/hidden"), self._critic_hidden.unsqueeze(0)
-        inputs = self.policy.inputs(obs)
-        shared = self.critic_inputs is self.policy.inputs
         data = {key: rollout[key] for key in ("raw_action", "log_prob", "is_first")}
-        data |= ungroup(inputs if shared else self.critic_inputs(obs), "critic_inputs")
-        if hidden is None:
-            columns = data["is_first"].numel()
-            data = {key: value.reshape(1, columns, *value.shape[2:]) for key, value in data.items()}
-            inputs = {key: value.reshape(1, columns, *value.shape[2:]) for key, value in inputs.items()}
-            hidden = critic_hidden = critic_hidden.new_zeros(1, columns, 0)
-        data["critic_hidden"] = critic_hidden
-        return data, inputs, hidden[0]
+        data |= ungroup(self.policy.inputs(obs), "inputs")
+        if self.critic_inputs is not self.policy.inputs:
+            data |= ungroup(self.critic_inputs(obs), "critic_inputs")
+        if "state/hidden" in rollout:
+            return data | {"hidden": rollout["state/hidden"][:1], "critic_hidden": self._critic_hidden.unsqueeze(0)}
+        columns = data["is_first"].numel()
+        data = {key: value.reshape(1, columns, *value.shape[2:]) for key, value in data.items()}
+        nothing = self._critic_hidden.new_zeros(1, columns, 0)
+        return data | {"hidden": nothing, "critic_hidden": nothing}
 
     @torch.no_grad()
     def _estimate_advantages(self, rollout: Batch, data: Batch) -> None:
@@ -278,3 +270,12 @@ class PPO:
         self._return_stats.load_state_dict(state["return_stats"])
         own = {False: self.policy.inputs, True: self.critic_inputs}
         self._moments = [(own[bool(critic)], tuple(moments)) for critic, moments in state["moments"]]
+
+
+def _shuffle(data: Batch, count: int) -> list[Batch]:
+    """The columns of `data` in random order, as `count` minibatches."""
+    columns = data["is_first"].shape[1]
+    order = torch.randperm(columns).to(data["is_first"].device)
+    size = -(-columns // count)
+    parts = {key: value.index_select(1, order).split(size, dim=1) for key, value in data.items()}
+    return [{key: split[i] for key, split in parts.items()} for i in range(-(-columns // size))]

@@ -23,33 +23,42 @@ class _TanhStack(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, *parameters: Tensor) -> Tensor:
-        """Keep each layer's input, feature-major."""
-        weights, biases = parameters[::2], parameters[1::2]
-        inputs = [x.t()]
-        for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
-            h = torch.addmm(bias.unsqueeze(1), weight, inputs[-1])
-            if i < len(weights) - 1:
-                inputs.append(h.mul_(2.0).sigmoid_().mul_(2.0).sub_(1.0))
-        ctx.save_for_backward(*inputs, *weights)
+        """Keep each hidden layer's output, feature-major."""
+        hidden = [x.t()]
+        for i in range(0, len(parameters), 2):
+            h = torch.addmm(parameters[i + 1].unsqueeze(1), parameters[i], hidden[-1])
+            if i + 2 < len(parameters):
+                hidden.append(h.mul_(2.0).sigmoid_().mul_(2.0).sub_(1.0))
+        ctx.save_for_backward(x, *parameters, *hidden[1:])
         return h.t()
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of the input (if asked for) and of each weight and bias."""
-        count = len(ctx.saved_tensors) // 2
-        inputs, weights = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
-        grads: list[Tensor | None] = [None] * (1 + 2 * count)
+        count = (len(ctx.saved_tensors) - 1) // 3 * 2 + 2
+        x, parameters = ctx.saved_tensors[0], ctx.saved_tensors[1 : 1 + count]
+        if torch.is_grad_enabled():  # asked for with create_graph: go through ops that autograd can differentiate again
+            asked = [t for t, needed in zip((x, *parameters), ctx.needs_input_grad, strict=True) if needed]
+            again = iter(torch.autograd.grad(_plain(x, parameters), asked, grad, create_graph=True))
+            return tuple(next(again) if needed else None for needed in ctx.needs_input_grad)
+        inputs = (x.t(), *ctx.saved_tensors[1 + count :])
+        grads: list[Tensor | None] = [None] * (1 + count)
         g = grad.t()
-        for i in range(count - 1, -1, -1):
+        for i in range(count // 2 - 1, -1, -1):
             grads[1 + 2 * i] = torch.mm(g, inputs[i].t())
             grads[2 + 2 * i] = g.sum(1)
             if i:
-                g = torch.mm(weights[i].t(), g)
+                g = torch.mm(parameters[2 * i].t(), g)
                 g = torch.ops.aten.tanh_backward.grad_input(g, inputs[i], grad_input=g)
             elif ctx.needs_input_grad[0]:
-                grads[0] = torch.mm(weights[0].t(), g).t()
+                grads[0] = torch.mm(parameters[0].t(), g).t()
         return tuple(grads)
+
+
+def _plain(x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+    for i in range(0, len(parameters) - 2, 2):
+        x = torch.tanh(nn.functional.linear(x, parameters[i], parameters[i + 1]))
+    return nn.functional.linear(x, parameters[-2], parameters[-1])
 
 
 class MLP(nn.Module):
