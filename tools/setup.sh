@@ -27,13 +27,17 @@ is_usable_python() {
 # A name on PATH proves little: pyenv's shim `python3.12` exists and fails where another version is selected, and
 # `python3` may be of any age. So every candidate is run.
 find_python() {
-    for candidate in "${ROBOTRL_PYTHON:-}" python3.12 python3 python \
+    if [ -n "${ROBOTRL_PYTHON:-}" ]; then
+        is_usable_python "$ROBOTRL_PYTHON" && echo "$ROBOTRL_PYTHON"
+        return
+    fi
+    for candidate in python3.12 python3 python \
         "${PYENV_ROOT:-/nonexistent}"/versions/3.12*/bin/python3.12 \
         "${HOME:-/nonexistent}"/.pyenv/versions/3.12*/bin/python3.12 \
         /root/.pyenv/versions/3.12*/bin/python3.12 /opt/pyenv/versions/3.12*/bin/python3.12 \
         "${HOME:-/nonexistent}"/.local/share/uv/python/cpython-3.12*/bin/python3.12 \
         /usr/local/bin/python3.12 /usr/bin/python3.12 /opt/python/*/bin/python3.12; do
-        if [ -n "$candidate" ] && is_usable_python "$candidate"; then
+        if is_usable_python "$candidate"; then
             echo "$candidate"
             return 0
         fi
@@ -50,26 +54,31 @@ apt_install() {
         DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >/dev/null 2>&1
 }
 
-make_venv() {
-    is_usable_python $venv/bin/python && return 0
-    rm -rf $venv
-    python=$(find_python) || {
-        apt_install python3.12 python3.12-venv || true
-        python=$(find_python) || true
-    }
-    if [ -n "$python" ]; then
-        say "setup: $venv with $("$python" --version) ($(command -v "$python"))"
-        "$python" -m venv $venv
-    elif command -v uv >/dev/null 2>&1 && uv venv --quiet --seed --python 3.12 $venv; then
-        say "setup: $venv with the Python 3.12 that uv brings"
-    else
-        die "no working Python 3.12 was found; the pinned packages are made for that version.
+no_python() {
+    [ -z "${ROBOTRL_PYTHON:-}" ] || die "ROBOTRL_PYTHON=$ROBOTRL_PYTHON is not a working Python 3.12 with venv."
+    die "no working Python 3.12 was found; the pinned packages are made for that version.
 Tried: python3.12, python3, python, every 3.12 under \$PYENV_ROOT, ~/.pyenv, /root/.pyenv and /opt/pyenv, and uv.
 Install one, for instance
     apt-get install python3.12 python3.12-venv      (Ubuntu 24.04)
     pyenv install 3.12                              (any system)
     uv python install 3.12                          (any system)
 or name one: ROBOTRL_PYTHON=/path/to/python3.12 make demo"
+}
+
+make_venv() {
+    is_usable_python $venv/bin/python && return 0
+    rm -rf $venv
+    python=$(find_python) || {
+        [ -n "${ROBOTRL_PYTHON:-}" ] || apt_install python3.12 python3.12-venv || true
+        python=$(find_python) || true
+    }
+    if [ -n "$python" ]; then
+        say "setup: $venv with $("$python" --version) ($(command -v "$python"))"
+        "$python" -m venv $venv
+    elif [ -z "${ROBOTRL_PYTHON:-}" ] && command -v uv >/dev/null 2>&1 && uv venv -q --seed --python 3.12 $venv; then
+        say "setup: $venv with the Python 3.12 that uv brings"
+    else
+        no_python
     fi
 }
 
@@ -95,7 +104,7 @@ export_pip_settings_for_uv() {
     value=$(pip_setting cert)
     [ -z "$value" ] || export SSL_CERT_FILE="${SSL_CERT_FILE:-$value}"
     [ -w "${HOME:-/nonexistent}" ] || export UV_NO_CACHE=1
-    export UV_LINK_MODE="${UV_LINK_MODE:-hardlink}" UV_BUILD_CONSTRAINT="$PWD/constraints.txt" UV_NO_PROGRESS=1
+    export UV_LINK_MODE="${UV_LINK_MODE:-hardlink}" UV_BUILD_CONSTRAINT=constraints.txt UV_NO_PROGRESS=1
 }
 
 install_packages() {
@@ -112,13 +121,7 @@ install_packages() {
 }
 
 gl_works() {
-    for backend in egl osmesa; do
-        MUJOCO_GL=$backend PYOPENGL_PLATFORM=$backend $venv/bin/python -c '
-import mujoco
-with mujoco.Renderer(mujoco.MjModel.from_xml_string("<mujoco/>"), 16, 16) as renderer:
-    renderer.render()' >/dev/null 2>&1 && return 0
-    done
-    return 1
+    $venv/bin/python -c 'import sys; from robotrl.envs.rendering import has_gl; sys.exit(not has_gl())'
 }
 
 check_gl() {
@@ -132,7 +135,7 @@ On Debian or Ubuntu:  apt-get install $gl_packages"
 }
 
 if [ "$extras" = --find-python ]; then
-    find_python || die "no working Python 3.12 was found"
+    find_python || no_python
     exit 0
 fi
 wanted=$(cat pyproject.toml constraints.txt tools/setup.sh | cksum)

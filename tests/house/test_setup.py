@@ -1,6 +1,5 @@
 """`tools/setup.sh` takes an interpreter that runs, says what to do when there is none, and does nothing twice."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -50,20 +49,100 @@ def test_an_interpreter_named_by_hand_comes_first(checkout, tmp_path):
     assert done.stdout.strip() == str(chosen)
 
 
-def test_an_old_python_is_not_taken(checkout, tmp_path):
-    old = script(tmp_path / "old" / "python3.12", "exit 1")  # what the version check of a Python 2 or 3.11 ends with
-    done = setup(checkout, "--find-python", ROBOTRL_PYTHON=str(old))
-    assert str(old) not in done.stdout
+def test_an_interpreter_named_by_hand_that_is_too_old_is_refused(checkout, tmp_path):
+    old = script(tmp_path / "old" / "python3", "exit 1")  # what the check of the version ends with
+    done = setup(checkout, ROBOTRL_PYTHON=str(old))
+    assert done.returncode == 1
+    assert f"ROBOTRL_PYTHON={old} is not a working Python 3.12" in done.stderr
+    assert not (checkout / ".venv").exists()
 
 
-def test_a_second_call_with_nothing_changed_does_nothing(checkout):
-    inputs = b"".join((checkout / n).read_bytes() for n in ("pyproject.toml", "constraints.txt", "tools/setup.sh"))
-    digest = subprocess.run(["cksum"], input=inputs, capture_output=True, check=True).stdout.decode().strip()
-    script(checkout / ".venv" / "bin" / "python", f'exec "{sys.executable}" "$@"')
-    stamp = checkout / ".venv" / "robotrl-setup"
-    stamp.write_text(f"{digest}\ncore  all\n", encoding="utf-8")
-    before = os.stat(stamp).st_mtime_ns
-    for extras in ((), ("all",)):
-        done = setup(checkout, *extras)
-        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert os.stat(stamp).st_mtime_ns == before
+FAKE_PYTHON = """
+case "$*" in
+    *ensurepip*) exit 0 ;;
+    --version) echo "Python 3.12.99" ;;
+    "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+    "-m pip config get global.index-url") echo "file:///a/mirror" ;;
+    "-m pip config get global.extra-index-url") printf 'file:///more\\nfile:///and/more\\n' ;;
+    "-m pip config get"*) exit 1 ;;
+    "-m pip install"*uv) [ -n "$NO_UV" ] || cp "$FAKES/uv" "$(dirname "$0")/uv" ;;
+    "-m pip install"*) echo "pip $PIP_CONSTRAINT $*" >>"$FAKES/log"; exit "${PIP_STATUS:-0}" ;;
+    *has_gl*) exit "${GL_STATUS:-0}" ;;
+    *) echo "unexpected: $*" >&2; exit 9 ;;
+esac
+"""
+FAKE_UV = 'echo "uv $UV_DEFAULT_INDEX | $UV_INDEX | $UV_BUILD_CONSTRAINT | $*" >>"$FAKES/log"; exit "${UV_STATUS:-0}"'
+
+
+@pytest.fixture
+def install(checkout, tmp_path):
+    """Runs the script with programs that only write down how they were called; returns status, messages and the log."""
+    fakes = tmp_path / "fakes"
+    script(fakes / "uv", FAKE_UV)
+    script(fakes / "apt-get", 'echo "apt-get $*" >>"$FAKES/log"; exit 1')
+    script(fakes / "id", "echo 0")
+    python = script(fakes / "python3.12", FAKE_PYTHON)
+
+    def run(*arguments: str, **environment: str) -> tuple[int, str, list[str]]:
+        (fakes / "log").write_text("", encoding="utf-8")
+        known = {"FAKES": str(fakes), "ROBOTRL_PYTHON": str(python), "PATH": f"{fakes}:/usr/bin:/bin", "NO_UV": ""}
+        done = setup(checkout, *arguments, **{**known, **environment})
+        return done.returncode, done.stderr, (fakes / "log").read_text(encoding="utf-8").splitlines()
+
+    return run
+
+
+def test_uv_gets_the_pins_and_the_index_that_pip_is_configured_for(install, checkout):
+    status, _, (call,) = install("dmc,tune")
+    assert status == 0
+    index, extra, build, arguments = call.removeprefix("uv ").split(" | ")
+    assert index == "file:///a/mirror"
+    assert extra.split() == ["file:///more", "file:///and/more"]
+    assert build == "constraints.txt"
+    assert arguments.startswith("pip install ")
+    assert arguments.endswith("-c constraints.txt -e .[dmc,tune]")
+
+
+def test_an_index_given_to_uv_by_hand_is_kept(install):
+    _, _, (call,) = install(UV_DEFAULT_INDEX="file:///mine")
+    assert call.startswith("uv file:///mine ")
+
+
+@pytest.mark.parametrize("trouble", [{"NO_UV": "1"}, {"UV_STATUS": "2"}])
+def test_pip_installs_the_same_where_uv_cannot_be_had_or_fails(install, trouble):
+    status, messages, log = install(**trouble)
+    assert status == 0
+    assert "pip" in messages
+    assert log[-1].startswith("pip constraints.txt -m pip install ")
+    assert log[-1].endswith("-c constraints.txt -e .")
+
+
+def test_a_failed_installation_is_said_and_tried_again_by_the_next_call(install):
+    status, messages, _ = install(UV_STATUS="1", PIP_STATUS="1")
+    assert status == 1
+    assert "run it again" in messages
+    status, _, log = install()
+    assert (status, len(log)) == (0, 1)
+
+
+def test_a_second_call_with_nothing_changed_does_nothing(install):
+    install("all")
+    assert install("all") == (0, "", [])
+    assert install() == (0, "", []), "all includes the core"
+
+
+def test_more_extras_or_other_pins_are_installed(install, checkout):
+    install()
+    assert len(install("all")[2]) == 1
+    with (checkout / "constraints.txt").open("a", encoding="utf-8") as file:
+        file.write("zzz==1\n")
+    assert len(install("all")[2]) == 1
+
+
+def test_without_opengl_root_installs_the_debian_packages_and_the_set_up_still_succeeds(install):
+    status, messages, log = install(GL_STATUS="1")
+    assert status == 0
+    asked = {line.split()[-1] for line in log if line.startswith("apt-get install")}
+    assert asked == {"libegl1", "libgl1", "libosmesa6"}
+    assert "apt-get install libegl1 libgl1 libosmesa6" in messages
+    assert "training works" in messages
