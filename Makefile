@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS)
 .PHONY: help demo test setup setup-all check lint types layers tests test-slow test-gpu format doctor clean
 
 help: ## what can be made
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 demo: setup ## train PPO on HalfCheetah-v5, evaluate it, make a video (core packages only)
 	$(BIN)/robotrl train preset=demo run_dir=$(DEMO_DIR)
