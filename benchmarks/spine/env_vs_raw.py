@@ -14,11 +14,11 @@ from benchmarks.targets import every, ratio
 
 TARGET = every([ratio(f"robotrl/{task}", f"raw/{task}", ">=", 0.85, n=env_speed.REPEATS) for task in TASKS])
 NOTE = (
-    "Raw: `mujoco.batch.Batch` with controls in and frame_skip substeps, no observation, no reward, no episode logic; "
-    "rows are set to the native environment's new episodes when it starts them under the same actions, so both "
-    "simulate the same trajectories (checked). For Ant and Humanoid raw includes the pass that computes contact forces, "
-    "done on the batch's threads as the native environment does it: the public way (get_data and mj_rnePostConstraint, row "
-    "by row) is slower and would make raw the easier mark."
+    "Raw: `mujoco.batch.Batch` with controls in and frame_skip substeps, no observation, no reward, no episode "
+    "logic; rows are set to the native environment's new episodes when it starts them under the same actions, so "
+    "both simulate the same trajectories (checked). For Ant and Humanoid raw includes the pass that computes contact "
+    "forces, done on the batch's threads as the native environment does it: the public way (get_data and "
+    "mj_rnePostConstraint, row by row) is slower and would make raw the easier mark."
 )
 
 
