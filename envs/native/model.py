@@ -11,6 +11,9 @@ import mujoco
 
 from robotrl.types import RobotRLError
 
+# found, not imported: the path needs none of the package's code
+ASSETS = Path(str(find_spec("gymnasium").origin)).parent / "envs" / "mujoco" / "assets"  # type: ignore[union-attr]
+
 
 def load_model(xml_file: str) -> mujoco.MjModel:
     """The compiled model of `xml_file`: a file of Gymnasium's assets, unless it starts with `/`, `.` or `~`.
@@ -20,10 +23,8 @@ def load_model(xml_file: str) -> mujoco.MjModel:
     """
     if xml_file.startswith((".", "/", "~")):
         return _compile(Path(xml_file).expanduser())
-    # found, not imported: the path needs none of the package's code
-    package = find_spec("gymnasium").origin  # type: ignore[union-attr]
     with _without_remarks():
-        return _compile(Path(str(package)).parent / "envs" / "mujoco" / "assets" / xml_file)
+        return _compile(ASSETS / xml_file)
 
 
 def _compile(path: Path) -> mujoco.MjModel:

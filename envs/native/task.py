@@ -36,10 +36,11 @@ class Task:
     frame_skip: int = 1
     """Simulation steps per control step."""
     default_camera_config: dict[str, Any] | None = None
-    """Attributes of the free camera that pictures are taken with."""
+    """Attributes of the free camera that pictures are taken with; None: `view`."""
 
     max_episode_steps: ClassVar[int] = 1000
     unit: ClassVar[str] = ""
+    view: ClassVar[dict[str, Any]] = {}
     walks: ClassVar[bool] = False
     """Whether the robot leaves the place it starts at, so that a camera has to follow."""
 

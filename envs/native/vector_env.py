@@ -48,7 +48,9 @@ class NativeVectorEnv(VectorEnv):
         self.task = task
         self.copy = copy
         self.model = load_model(task.xml_file)
-        threads = len(os.sched_getaffinity(0)) if num_threads is None else num_threads
+        _check_positive("num_threads", num_threads)
+        _check_positive("max_episode_steps", max_episode_steps)
+        threads = _cores() if num_threads is None else num_threads
         kind = ForceBatch if task.needs_contact_forces() else Batch
         self.batch = kind(self.model, num_envs, min(threads, num_envs))
         self._initial_row: NDArray[np.float64] = self.batch.state[0].copy()
@@ -110,6 +112,8 @@ class NativeVectorEnv(VectorEnv):
     def step(self, actions: NDArray[np.floating[Any]]) -> StepResult:
         """Apply `actions [N, nu]` for one control step in every row."""
         task = self.task
+        if self._seed is None:
+            raise RobotRLError("No episode has started yet. Call reset() before step().")
         if actions.shape != self._ctrl.shape:
             raise RobotRLError(
                 f"Actions have shape {tuple(actions.shape)}, but {self.env_spec.id} with {self.num_envs} envs takes "
@@ -236,3 +240,13 @@ class NativeVectorEnv(VectorEnv):
         """Free the renderer, if pictures were taken."""
         if self._view is not None:
             self._view.close()
+
+
+def _cores() -> int:
+    """CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _check_positive(name: str, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise RobotRLError(f"{name} is {value}, but it must be at least 1. Use a positive number, or None.")

@@ -57,7 +57,8 @@ class View:
         camera = mujoco.MjvCamera()
         camera.type = mujoco.mjtCamera.mjCAMERA_FREE
         camera.distance = self._model.stat.extent
-        config = dict(self._task.default_camera_config or {})
+        own = self._task.default_camera_config
+        config = dict(self._task.view if own is None else own)
         followed = config.pop("trackbodyid", 1 if self._task.walks else 0)
         camera.lookat[:] = self._data.xpos[followed] if self._task.walks else self._middle
         for name, value in config.items():
