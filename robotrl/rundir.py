@@ -8,6 +8,7 @@ checkpoints/    policy/final  policy/best  eval/<env steps>.json  videos/  plots
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import fcntl
@@ -140,6 +141,24 @@ class RunDir:
         except (OSError, ValueError):
             return {}
         return meta if isinstance(meta, dict) else {}
+
+    def mark_finished(self, env_steps: int) -> None:
+        """Record in `meta.json` that training reached its goal and everything is written."""
+        write_atomic(self.meta, json.dumps({**self.read_meta(), "finished_env_steps": env_steps}, indent=2) + "\n")
+
+    @property
+    def finished_env_steps(self) -> int | None:
+        """Env steps after which the run finished; None: it has not."""
+        steps = self.read_meta().get("finished_env_steps")
+        return steps if isinstance(steps, int) else None
+
+    def discard(self) -> None:
+        """Undo `create` when nothing came of the run, so that the same command can be given again."""
+        for file in (self.config, self.meta, self.path / LOCK):
+            file.unlink(missing_ok=True)
+        self.close()
+        with contextlib.suppress(OSError):  # not ours alone
+            self.path.rmdir()
 
     def cut_back(self, env_steps: int, metrics_bytes: int) -> None:
         """Forget what came after a checkpoint: it is about to happen again."""

@@ -1,0 +1,324 @@
+"""The assembly of one training run, new or resumed, and its end. In between stands `runners.loop.train`.
+
+with Run.create(config, argv) as run:
+    train(**run.parts())
+    run.finish()
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from robotrl.checkpoint import load_latest, save_checkpoint
+from robotrl.collect import Collector
+from robotrl.configs.compose import load_config
+from robotrl.configs.schema import TrainConfig
+from robotrl.envs.config import build_env, for_evaluation
+from robotrl.logging import MetricsLog, side_writers
+from robotrl.policies import build_policy
+from robotrl.policies.io import load_policy
+from robotrl.registry import learners
+from robotrl.rundir import RunDir
+from robotrl.runners.hooks import EVAL_SEED, CheckpointHook, EvaluationHook, LoggingHook
+from robotrl.runners.loop import Schedule
+from robotrl.runners.progress import ProgressHook
+from robotrl.runners.signals import StopRequest
+from robotrl.seeding import rng_state, seed_everything, set_rng_state
+from robotrl.types import Progress, RobotRLError, StateDict
+
+WIDE = 256
+"""From this layer width on, matrix products are worth more than one thread."""
+CHANGEABLE = (
+    "total_env_steps", "eval_every", "eval_episodes", "checkpoint_every", "checkpoint_keep", "num_threads", "video",
+    "wandb",
+)  # fmt: skip
+"""Keys that may be given with `resume=`: they do not change what is trained."""
+
+
+class Run:
+    """Everything that one training run is made of. Make it with `create` or `resume`; use it in a `with` statement."""
+
+    def __init__(self, config: TrainConfig, directory: RunDir, checkpoint: StateDict | None = None) -> None:
+        self.config, self.dir = config, directory
+        self.stop = StopRequest()
+        self.progress = Progress(config.total_env_steps)
+        _check_device(config.device)
+        seed_everything(config.seed)
+        env = build_env(
+            config.env, num_envs=config.num_envs, seed=config.seed, num_threads=config.num_threads, copy=False
+        )
+        try:
+            self._build(env, checkpoint)
+        except BaseException:
+            env.close()
+            raise
+
+    def _build(self, env: Any, checkpoint: StateDict | None) -> None:
+        config, spec = self.config, env.env_spec
+        policy = _start_policy(config, spec) if checkpoint is None else build_policy(config.policy, spec)
+        policy.to(config.device)
+        torch.set_num_threads(config.num_threads or _default_threads(policy))
+        learner_class = learners.get(config.learner_name)
+        self.learner = learner_class(policy, spec, config.learner, num_envs=config.num_envs)
+        self.replay = learner_class.replay_class()
+        self.collector = Collector(env, seed=config.seed, device=config.device, dump_dir=self.dir.path / "dumps")
+        self.schedule = Schedule(**asdict(config.schedule))
+        if checkpoint is not None:
+            self._load(checkpoint)
+        self._make_hooks(checkpoint)
+        # Last, because building may draw from the global streams, and a first import does so where a second does not.
+        if checkpoint is not None:
+            set_rng_state(checkpoint["rng"])
+        else:
+            seed_everything(_training_seed(config.seed))
+
+    def _load(self, checkpoint: StateDict) -> None:
+        """Put every owner of state back to where the checkpoint was taken."""
+        self.progress.load_state_dict(checkpoint["progress"])
+        self.learner.load_state_dict(checkpoint["learner"])
+        self.replay.load_state_dict(checkpoint["replay"])
+        self.collector.load_state_dict(checkpoint["collector"])
+        self.dir.cut_back(self.progress.env_steps, int(checkpoint["log"]["bytes"]))
+
+    def _make_hooks(self, checkpoint: StateDict | None) -> None:
+        config, progress = self.config, self.progress
+        self.evaluation = EvaluationHook(
+            self.learner,
+            self._evaluation_env,
+            self.dir,
+            progress,
+            every=config.eval_every,
+            episodes=config.eval_episodes,
+        )
+        purge_after = None if checkpoint is None else progress.env_steps
+        writers = side_writers(
+            self.dir.path, tensorboard=True, wandb=config.wandb, config=asdict(config), purge_after=purge_after
+        )
+        self.log = MetricsLog(self.dir.metrics, writers)
+        self.logging = LoggingHook(self.log, progress, self.evaluation)
+        self.bar = ProgressHook(progress, self.logging)
+        self.checkpointing = CheckpointHook(self._save, progress, every=config.checkpoint_every)
+        if checkpoint is not None:
+            self.evaluation.load_state_dict(checkpoint["evaluation"])
+            self.logging.load_state_dict(checkpoint["log"])
+            self.checkpointing.resumed()
+
+    def _evaluation_env(self) -> Any:
+        """An env of its own, so that training's goes on where it was; as many rows as episodes, up to 64."""
+        rows = min(self.config.eval_episodes, 64)
+        env = for_evaluation(self.config.env)
+        return build_env(env, num_envs=rows, seed=EVAL_SEED, num_threads=self.config.num_threads, copy=False)
+
+    @classmethod
+    def create(cls, config: TrainConfig, argv: Sequence[str] | None = None) -> Run:
+        """A new run, ready to train.
+
+        Args:
+            config: all of it; `run_dir` None means `runs/<name>/<time>`.
+            argv: the command line, for `meta.json`; None: this process's.
+
+        Raises:
+            RobotRLError: the directory is taken, or the configuration names what cannot be built. Nothing is left.
+        """
+        config = _with_saved_policy(config)
+        name = config.name or f"{config.learner_name}-{config.env.id}".replace("/", "-").replace(":", "-")
+        directory = RunDir.create(config.run_dir, name)
+        try:
+            directory.save_config(config)
+            run = cls(config, directory)
+            directory.add_start(list(sys.argv if argv is None else argv), 0)
+        except BaseException:
+            directory.discard()
+            raise
+        run._say_resumability()
+        return run
+
+    @classmethod
+    def resume(cls, path: str | Path, overrides: Sequence[str] = (), argv: Sequence[str] | None = None) -> Run:
+        """Continue the run in `path` from its newest valid checkpoint; without one, from its start.
+
+        Args:
+            path: the run's directory.
+            overrides: `key=value` for keys in `CHANGEABLE`.
+            argv: the command line, for `meta.json`; None: this process's.
+
+        Raises:
+            RobotRLError: no run there, it has finished, another process trains in it, no checkpoint of it is valid, or
+                an override would change what is trained.
+        """
+        directory = RunDir.open(path)
+        try:
+            config = _resumed_config(directory, [o for o in overrides if not o.startswith("resume=")])
+            loaded = load_latest(directory.checkpoints)
+            _refuse_finished(directory, config, loaded[1] if loaded else 0)
+            run = cls(config, directory, loaded[0] if loaded else None)
+            directory.save_config(config)
+            directory.add_start(
+                list(sys.argv if argv is None else argv), run.progress.env_steps, overrides=list(overrides)
+            )
+        except BaseException:
+            directory.close()
+            raise
+        total = config.total_env_steps
+        say(f"Resuming {directory.path} at {run.progress.env_steps:,} of {total:,} env steps.")
+        if loaded and not run.collector.spec.exact_state:
+            say(f"{config.env.id} cannot restore its exact state: the running episodes are cut off, new ones start.")
+        return run
+
+    def parts(self) -> dict[str, Any]:
+        """The keyword arguments of `runners.loop.train`."""
+        return {
+            "learner": self.learner,
+            "replay": self.replay,
+            "collector": self.collector,
+            "schedule": self.schedule,
+            "progress": self.progress,
+            "hooks": [self.evaluation, self.logging, self.bar, self.checkpointing],
+            "stop": self.stop,
+        }
+
+    def _save(self) -> None:
+        state = {
+            "progress": self.progress.state_dict(),
+            "learner": self.learner.state_dict(),
+            "replay": self.replay.state_dict(),
+            "collector": self.collector.state_dict(),
+            "rng": rng_state(),
+            "evaluation": self.evaluation.state_dict(),
+            "log": self.logging.state_dict(),
+        }
+        save_checkpoint(self.dir.checkpoints, state, step=self.progress.env_steps, keep=self.config.checkpoint_keep)
+
+    def finish(self, plot: Callable[..., Any] | None = None) -> int:
+        """See `runners.finish.finish`; call it after the loop."""
+        from robotrl.runners.finish import finish
+
+        return finish(self, plot)
+
+    @property
+    def resume_command(self) -> str:
+        """What the user types to go on."""
+        return f"robotrl train resume={shown(self.dir.path)}"
+
+    def _say_resumability(self) -> None:
+        if not self.collector.spec.exact_state:
+            say(
+                f"{self.config.env.id} cannot save its exact state: after a resume, running episodes are cut off, and "
+                "the run is not bit-identical to an uninterrupted one."
+            )
+
+    def __enter__(self) -> Run:
+        self.stop.__enter__()
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+        self.stop.__exit__(kind, error, trace)
+        if kind is KeyboardInterrupt:
+            say(f"Stopped at once; what came after the last checkpoint is lost. To go on: {self.resume_command}")
+        self.close()
+
+    def close(self) -> None:
+        """Close envs and files and give the directory free."""
+        self.log.close()
+        self.evaluation.close()
+        self.collector.env.close()
+        self.dir.close()
+
+
+def say(text: str) -> None:
+    """One line to stdout."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def shown(path: Path) -> str:
+    """A path as the user would type it: relative to where they are, when it lies below."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _training_seed(seed: int) -> int:
+    """Another stream than the one that drew the weights."""
+    return int(np.random.SeedSequence((seed, 1)).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _check_device(device: str) -> None:
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise RobotRLError(f"device={device}, but PyTorch sees no GPU here. Use device=cpu, or run robotrl doctor.")
+
+
+def _default_threads(policy: nn.Module) -> int:
+    """One thread for narrow networks, whose products are too small to share; else every core this process may use."""
+    widest = max((m.out_features for m in policy.modules() if isinstance(m, nn.Linear)), default=0)
+    images = any(isinstance(m, nn.Conv2d) for m in policy.modules())
+    return len(os.sched_getaffinity(0)) if widest >= WIDE or images else 1
+
+
+def _with_saved_policy(config: TrainConfig) -> TrainConfig:
+    """With `init_from`, the architecture is that of the saved policy, and the saved configuration says so."""
+    if config.init_from is None:
+        return config
+    saved = load_policy(config.init_from).config
+    changed = sorted(k for k, v in asdict(saved).items() if v != asdict(config.policy)[k] and k != "kind")
+    if changed:
+        said = ", ".join(f"policy.{k}={asdict(saved)[k]}" for k in changed)
+        say(f"init_from: the policy keeps its own architecture ({said}).")
+    return replace(config, policy=saved, init_from=str(Path(config.init_from).absolute()))
+
+
+def _start_policy(config: TrainConfig, spec: Any) -> Any:
+    """An untrained policy, or the one in `init_from` with its weights and normaliser."""
+    policy = build_policy(config.policy, spec)
+    if config.init_from is not None:
+        saved = load_policy(config.init_from)
+        saved.check_env(spec)
+        policy.load_state_dict(saved.state_dict())
+    return policy
+
+
+def _resumed_config(directory: RunDir, overrides: list[str]) -> TrainConfig:
+    config = load_config(directory.config, overrides)
+    before, after = _leaves(directory.load_config()), _leaves(asdict(config))
+    changed = [key for key, value in before.items() if key not in after or after[key] != value]
+    refused = [key for key in changed if key not in CHANGEABLE]
+    if refused:
+        names = ", ".join(f"{key} (it is {before[key]})" for key in refused)
+        raise RobotRLError(
+            f"resume= continues the run as it is, so it cannot change {names}: that would be another run. With "
+            f"resume= you may give {', '.join(CHANGEABLE)}. To start a new run from these weights: "
+            f"init_from={shown(directory.path)}."
+        )
+    return config
+
+
+def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted keys to values; an empty mapping is a value."""
+    if isinstance(tree, dict) and tree:
+        return {k: v for key, value in tree.items() for k, v in _leaves(value, f"{prefix}{key}.").items()}
+    return {prefix.rstrip("."): list(tree) if isinstance(tree, tuple) else tree}
+
+
+def _refuse_finished(directory: RunDir, config: TrainConfig, env_steps: int) -> None:
+    finished = directory.finished_env_steps
+    if finished is not None and max(finished, env_steps) >= config.total_env_steps:
+        where = shown(directory.path)
+        raise RobotRLError(
+            f"The run in {where} has finished its {finished:,} env steps; its policy is in policy/final. "
+            f"To train it further: robotrl train resume={where} total_env_steps={2 * finished}"
+        )
+
+
+__all__ = ["CHANGEABLE", "Run", "say", "shown"]
