@@ -36,10 +36,13 @@ class Task:
     frame_skip: int = 1
     """Simulation steps per control step."""
     default_camera_config: dict[str, Any] | None = None
-    """Attributes of the free camera that pictures are taken with."""
+    """Attributes of the free camera that pictures are taken with; None: `view`."""
 
     max_episode_steps: ClassVar[int] = 1000
     unit: ClassVar[str] = ""
+    view: ClassVar[dict[str, Any]] = {}
+    walks: ClassVar[bool] = False
+    """Whether the robot leaves the place it starts at, so that a camera has to follow."""
 
     def needs_contact_forces(self) -> bool:
         """Whether `cfrc_ext` is read, which MuJoCo computes only when asked."""
@@ -60,6 +63,7 @@ class Task:
         self.init_qpos: Float = model.qpos0.copy()
         self.init_qvel: Float = np.zeros(model.nv)
         self.dt: float = model.opt.timestep * self.frame_skip
+        self.body_mass: Float = model.body_mass.copy()  # kg, [nbody]; [N, nbody] where masses are randomised
         self.reward: Float = np.zeros(self.num_envs)
         self.terminated: NDArray[np.bool_] = np.zeros(self.num_envs, np.bool_)
         self.bind(batch)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
-import mujoco
 import numpy as np
 from gymnasium.vector.utils import batch_space
 from mujoco.batch import Batch, SimulationError
@@ -17,6 +16,8 @@ from robotrl.envs.base import ObsDict, StepResult, VectorEnv, action_spec, array
 from robotrl.envs.native.forces import ForceBatch
 from robotrl.envs.native.model import load_model
 from robotrl.envs.native.task import ALL, Task
+from robotrl.envs.native.view import View
+from robotrl.envs.randomise import Randomiser, Record
 from robotrl.envs.seeding import EpisodeStreams
 from robotrl.types import EnvSpec, RobotRLError, StateDict
 
@@ -47,13 +48,18 @@ class NativeVectorEnv(VectorEnv):
         self.task = task
         self.copy = copy
         self.model = load_model(task.xml_file)
-        threads = len(os.sched_getaffinity(0)) if num_threads is None else num_threads
+        _check_positive("num_threads", num_threads)
+        _check_positive("max_episode_steps", max_episode_steps)
+        threads = _cores() if num_threads is None else num_threads
         kind = ForceBatch if task.needs_contact_forces() else Batch
         self.batch = kind(self.model, num_envs, min(threads, num_envs))
         self._initial_row: NDArray[np.float64] = self.batch.state[0].copy()
         self._ctrl: NDArray[np.float64] = self.batch.bind("ctrl")
         self._warnings: NDArray[np.int32] = self.batch.warning[:, :, 1]
+        self._randomiser = Randomiser(randomise, self.model, self.batch) if randomise else None
         task.attach(self.model, self.batch)
+        if self._randomiser is not None and "body_mass" in self._randomiser.fields:
+            task.body_mass = self.batch.expand("body_mass")
         self._limit = np.iinfo(np.int64).max if max_episode_steps is None else max_episode_steps
         self._steps = np.zeros(num_envs, np.int64)
         self._episode = np.zeros(num_envs, np.int64)
@@ -61,6 +67,7 @@ class NativeVectorEnv(VectorEnv):
         self._final = np.zeros_like(task.obs)
         self._seed: int | None = None
         self._warned = 0
+        self._view: View | None = None
         self._forces = task.needs_contact_forces()
         self._make_spaces(env_id, max_episode_steps)
 
@@ -87,7 +94,7 @@ class NativeVectorEnv(VectorEnv):
 
         Args:
             seed: episode numbers start again from 0 under this seed; None: the next episodes under the same seed.
-            options: `{"episode": int [N]}` says which episodes to start, `{"reset_mask": bool [N]}` in which rows alone.
+            options: `{"episode": int [N]}` says which episodes to start, `{"reset_mask": bool [N]}` in which rows only.
         """
         mask = (options or {}).get("reset_mask")
         rows = np.arange(self.num_envs) if mask is None else np.flatnonzero(mask)
@@ -105,6 +112,8 @@ class NativeVectorEnv(VectorEnv):
     def step(self, actions: NDArray[np.floating[Any]]) -> StepResult:
         """Apply `actions [N, nu]` for one control step in every row."""
         task = self.task
+        if self._seed is None:
+            raise RobotRLError("No episode has started yet. Call reset() before step().")
         if actions.shape != self._ctrl.shape:
             raise RobotRLError(
                 f"Actions have shape {tuple(actions.shape)}, but {self.env_spec.id} with {self.num_envs} envs takes "
@@ -143,12 +152,20 @@ class NativeVectorEnv(VectorEnv):
 
     def _start_episodes(self, rows: NDArray[np.int32]) -> None:
         state, task = self.batch.state, self.task
+        if self._randomiser is not None:
+            assert self._seed is not None
+            self._randomiser.start_episodes(self._seed, rows, self._episode[rows])
         state[rows] = self._initial_row
         for row in rows.tolist():
             task.start(self._streams.at(int(self._episode[row])), task.qpos[row], task.qvel[row])
         self._steps[rows] = 0
         task.after_reset(self.batch, rows)
         task.observe(rows)
+
+    @property
+    def randomisation(self) -> Record:
+        """The physics in force: `field/object` -> one number a simulation `[N]`; empty without `randomise`."""
+        return {} if self._randomiser is None else self._randomiser.record
 
     def _note_warnings(self, warned: int) -> NDArray[np.bool_]:
         """Which rows have warned, and remember."""
@@ -172,6 +189,7 @@ class NativeVectorEnv(VectorEnv):
             "episode": self._episode.copy(),
             "obs": self.task.obs.copy(),
             "task": self.task.state_dict(),
+            "randomisation": self.randomisation,
         }
 
     def load_state_dict(self, state: StateDict) -> None:
@@ -195,19 +213,40 @@ class NativeVectorEnv(VectorEnv):
         self._episode[:] = state["episode"]
         self.task.obs[:] = state["obs"]
         self.task.load_state_dict(state["task"])
+        if self._randomiser is not None:
+            self._randomiser.resume(self._seed, state["randomisation"])
+        elif state["randomisation"]:
+            raise RobotRLError(
+                "The saved state has randomised physics, but this env has none. Give it 'randomise' too."
+            )
 
     def render_rows(
         self, rows: Sequence[int], *, height: int, width: int, camera: str | int | None = None
     ) -> NDArray[np.uint8]:
-        """Pictures `[len(rows), height, width, 3]` of the simulations `rows` as they are now."""
-        from robotrl.envs.rendering import OffscreenRenderer
+        """Pictures `[len(rows), height, width, 3]` of the simulations `rows` as they are now.
 
-        data = mujoco.MjData(self.model)
-        pictures = np.empty((len(rows), height, width, 3), np.uint8)
-        for i, row in enumerate(rows):
-            model = self.batch.get_model(row)
-            renderer = OffscreenRenderer(model, height=height, width=width)
-            self.batch.get_data(row, data)
-            mujoco.mj_forward(model, data)
-            pictures[i] = renderer.render(data, camera=camera)
-        return pictures
+        Args:
+            rows: which simulations.
+            height: pixels.
+            width: pixels.
+            camera: one of the model's, by name or number; None: the task's view, which goes along with a robot that
+                walks.
+        """
+        if self._view is None:
+            self._view = View(self.task, self.batch)
+        return self._view.render(rows, height=height, width=width, camera=camera)
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Free the renderer, if pictures were taken."""
+        if self._view is not None:
+            self._view.close()
+
+
+def _cores() -> int:
+    """CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _check_positive(name: str, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise RobotRLError(f"{name} is {value}, but it must be at least 1. Use a positive number, or None.")

@@ -40,6 +40,7 @@ class Ant(Task):
     exclude_current_positions_from_observation: bool = True
     include_cfrc_ext_in_observation: bool = True
 
+    walks: ClassVar[bool] = True
     unit: ClassVar[str] = (
         "positions m and quaternion and rad; velocities m/s and rad/s; contact torques and forces clipped"
     )

@@ -39,6 +39,7 @@ class _Body(Task):
     include_qfrc_actuator_in_observation: bool = True
     include_cfrc_ext_in_observation: bool = True
 
+    walks: ClassVar[bool] = True
     unit: ClassVar[str] = _UNIT
 
     @override
@@ -118,9 +119,10 @@ class Humanoid(_Body):
         self.xy = np.zeros((self.num_envs, 2))  # of the centre of mass at the last look
 
     def centre_of_mass(self) -> Float:
-        """Horizontal position of the centre of mass (m), `[N, 2]`; masses are the unrandomised model's."""
-        mass = self.model.body_mass
-        return (np.einsum("b,nbj->nj", mass, self.xipos) / mass.sum())[:, :2]
+        """Horizontal position of the centre of mass (m), `[N, 2]`."""
+        mass = self.body_mass
+        moment = np.einsum("b,nbj->nj" if mass.ndim == 1 else "nb,nbj->nj", mass, self.xipos)
+        return (moment / mass.sum(-1, keepdims=True))[:, :2]
 
     @override
     def after_step(self, actions: NDArray[np.floating[Any]]) -> dict[str, NDArray[Any]]:

@@ -60,6 +60,7 @@ class InvertedDoublePendulum(Task):
     healthy_reward: float = 10.0
     reset_noise_scale: float = 0.1
 
+    view: ClassVar[dict[str, Any]] = {"distance": 3.5, "lookat": (0.0, 0.0, 0.4), "elevation": -15.0}
     unit: ClassVar[str] = "cart m; sin, cos of two angles; m/s and rad/s within 10; constraint force N within 10"
 
     @override

@@ -29,6 +29,7 @@ class Runner(Task):
     reset_noise_scale: float = 0.1
     exclude_current_positions_from_observation: bool = True
 
+    walks: ClassVar[bool] = True
     unit: ClassVar[str] = _PLANAR_UNIT
     skipped: ClassVar[int] = 1
     """Leading positions (x, or x and y) that `exclude_current_positions_from_observation` leaves out."""
