@@ -124,8 +124,13 @@ class Part:
     batch_size: int = 0
     """Transitions or sequences; 0 for a whole rollout."""
     length: int = 1
+    """Steps of a sequence."""
     stratify_by: str | None = None
+    """A field of integers: every value present gets an equal share of the batch, which is ordered by it."""
     weight_by: str | None = None
+    """A field of weights: rows (first rows, of sequences) are drawn in proportion to it."""
+    within_episode: bool = False
+    """Sequences end with their first episode: `valid` masks the rest, where the last step is repeated."""
 
 
 BatchSpec = dict[str, Part]

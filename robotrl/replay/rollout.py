@@ -6,55 +6,65 @@ from collections.abc import Iterator
 
 import torch
 
+from robotrl.replay.buffer import check_single_source
 from robotrl.types import Batch, BatchSpec, RobotRLError, StateDict
 
 
 class RolloutBuffer:
     """Keeps the newest `num_rollouts` time-major rollouts and serves them joined along time, oldest first.
 
-    Row ids are `t * N + n` of the joined rollout, so `write` can put fields (new log-probabilities, latents) beside
-    the stored ones. `state/*` holds the policy state before the first step of the oldest rollout.
+    `row [T, N]` numbers the steps over the buffer's life, so `write` can put fields (new log-probabilities, latents)
+    beside the stored ones. `state/*` holds the policy state before the first step of the oldest rollout.
     """
 
     def __init__(self, num_rollouts: int = 1) -> None:
         self.num_rollouts = num_rollouts
         self._rollouts: list[Batch] = []
         self._joined: Batch | None = None
+        self._first_row = 0
 
     def add(self, rollout: Batch) -> None:
         """Store a rollout `[T, N, ...]`, dropping the oldest beyond `num_rollouts`."""
         self._settle()
-        self._rollouts = [*self._rollouts, rollout][-self.num_rollouts :]
+        kept = [*self._rollouts, rollout]
+        self._first_row += sum(r["reward"].numel() for r in kept[: -self.num_rollouts])
+        self._rollouts = kept[-self.num_rollouts :]
         self._joined = None
 
     def batches(self, spec: BatchSpec, count: int) -> Iterator[dict[str, Batch]]:
         """`count` times the same rollout, for every part."""
+        check_single_source(spec)
         for name, part in spec.items():
             if part.kind != "rollout":
                 raise RobotRLError(f"RolloutBuffer serves rollouts, but the part '{name}' asks for a {part.kind}.")
         for _ in range(count):
-            yield {name: self._rollout() for name in spec}
+            rollout = dict(self._rollout())
+            steps, width = rollout["reward"].shape
+            rows = torch.arange(self._first_row, self._first_row + steps * width, device=rollout["reward"].device)
+            rollout["row"] = rows.view(steps, width)
+            yield dict.fromkeys(spec, rollout)
 
     def write(self, rows: Batch) -> None:
         """Set the fields given in `rows` at the row ids `rows["row"]`; new fields start as zeros elsewhere."""
         joined = self._rollout()
         steps, width = joined["reward"].shape
+        here = rows["row"] >= self._first_row
+        place = rows["row"][here] - self._first_row
         for key, value in rows.items():
             if key == "row":
                 continue
             if key not in joined:
-                joined[key] = value.new_zeros(steps, width, *value.shape[1:])
-            joined[key].view(steps * width, *joined[key].shape[2:])[rows["row"]] = value
+                joined[key] = value.new_zeros(steps, width, *value.shape[rows["row"].dim() :])
+            joined[key].view(steps * width, *joined[key].shape[2:])[place] = value[here]
 
     def _rollout(self) -> Batch:
         if self._joined is None:
             if not self._rollouts:
                 raise RobotRLError("The rollout buffer is empty: collect before updating.")
-            first = self._rollouts[0]
-            self._joined = {
-                key: value if key.startswith("state/") else torch.cat([r[key] for r in self._rollouts])
-                for key, value in first.items()
-            }
+            if len(self._rollouts) == 1:
+                self._joined = dict(self._rollouts[0])
+            else:
+                self._joined = _join(self._rollouts)
         return self._joined
 
     def _settle(self) -> None:
@@ -71,9 +81,22 @@ class RolloutBuffer:
     def state_dict(self) -> StateDict:
         """The stored rollouts."""
         self._settle()
-        return {"rollouts": [dict(r) for r in self._rollouts]}
+        return {"rollouts": [dict(r) for r in self._rollouts], "first_row": self._first_row}
 
     def load_state_dict(self, state: StateDict) -> None:
         """Continue with the rollouts of `state_dict`."""
         self._rollouts = [dict(r) for r in state["rollouts"]]
+        self._first_row = int(state["first_row"])
         self._joined = None
+
+
+def _join(rollouts: list[Batch]) -> Batch:
+    """One after the other in time; a field that was written beside the older ones only is zero in the newest."""
+    joined: Batch = {}
+    for key, value in rollouts[0].items():
+        if key.startswith("state/"):
+            joined[key] = value
+            continue
+        shape = value.shape[2:]
+        joined[key] = torch.cat([r[key] if key in r else value.new_zeros(*r["reward"].shape, *shape) for r in rollouts])
+    return joined

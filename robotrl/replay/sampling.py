@@ -1,0 +1,93 @@
+"""Which rows a part of a batch gets: uniformly, in equal shares per value of a column, or in proportion to one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robotrl.types import Part, RobotRLError
+
+Column = Callable[[str, NDArray[np.int64]], NDArray[Any]]
+
+
+class RowSampler:
+    """Draws row numbers in `first .. end - 1`, with a generator of its own.
+
+    What a column implies (its cumulative sum, its rows by value) is worked out again only when the data changed.
+
+    Args:
+        seed: of the generator.
+        column: field name and rows to the values there.
+    """
+
+    def __init__(self, seed: int, column: Column) -> None:
+        self.generator = np.random.default_rng(seed)
+        self._column = column
+        self._known: dict[tuple[str, str], tuple[tuple[int, int, int], tuple[NDArray[Any], ...]]] = {}
+
+    def draw(self, part: Part, first: int, end: int, changes: int) -> NDArray[np.int64]:
+        """`part.batch_size` rows, drawn independently.
+
+        Args:
+            part: its `stratify_by` and `weight_by` choose how.
+            first: the first row that may be drawn.
+            end: one more than the last.
+            changes: a number that differs whenever the data do.
+
+        Raises:
+            RobotRLError: the column is missing or holds what it must not.
+        """
+        if part.stratify_by is not None and part.weight_by is not None:
+            raise RobotRLError("A part is either stratified or weighted: give stratify_by or weight_by, not both.")
+        if part.stratify_by is not None:
+            return self._stratified(part.stratify_by, part.batch_size, first, end, changes)
+        if part.weight_by is not None:
+            return self._weighted(part.weight_by, part.batch_size, first, end, changes)
+        return self.generator.integers(first, end, part.batch_size)
+
+    def _stratified(self, key: str, count: int, first: int, end: int, changes: int) -> NDArray[np.int64]:
+        """Equal shares of the values present, ordered by value; what does not divide goes to values by lot."""
+        order, starts, sizes = self._facts("strata", key, (first, end, changes), _strata)
+        shares = np.full(len(sizes), count // len(sizes))
+        shares[self.generator.choice(len(sizes), count % len(sizes), replace=False)] += 1
+        value = np.repeat(np.arange(len(sizes)), shares)
+        within = (self.generator.random(count) * sizes[value]).astype(np.int64)
+        rows: NDArray[np.int64] = first + order[starts[value] + within]
+        return rows
+
+    def _weighted(self, key: str, count: int, first: int, end: int, changes: int) -> NDArray[np.int64]:
+        sums, last = self._facts("weights", key, (first, end, changes), _cumulative)
+        index = np.searchsorted(sums, self.generator.random(count) * sums[-1], side="right")
+        rows: NDArray[np.int64] = first + np.minimum(index, last)  # the product may round up to the whole sum
+        return rows
+
+    def _facts(
+        self, kind: str, key: str, version: tuple[int, int, int], work_out: Callable[..., tuple[NDArray[Any], ...]]
+    ) -> tuple[NDArray[Any], ...]:
+        known = self._known.get((kind, key))
+        if known is None or known[0] != version:
+            known = version, work_out(key, self._column(key, np.arange(version[0], version[1])))
+            self._known[kind, key] = known
+        return known[1]
+
+
+def _strata(key: str, values: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    """Rows ordered by value, where each value starts, and how many rows it has."""
+    if values.dtype.kind not in "iub" or values.ndim != 1:
+        raise RobotRLError(f"stratify_by needs a field of one integer a step, but '{key}' is {values.dtype}.")
+    order = np.argsort(values, kind="stable")
+    _, starts, sizes = np.unique(values[order], return_index=True, return_counts=True)
+    return order, starts, sizes
+
+
+def _cumulative(key: str, values: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    """Cumulative weights in float64, and the last row that has any."""
+    if values.ndim != 1 or not np.isfinite(values).all() or (values < 0).any() or not values.any():
+        raise RobotRLError(
+            f"weight_by needs one finite weight a step, none negative and some positive, but '{key}' has others. "
+            "Check what the policy or the learner stores there."
+        )
+    return np.cumsum(values, dtype=np.float64), np.flatnonzero(values)[-1:]
