@@ -60,14 +60,24 @@ class EnvConfig:
 
     def check(self) -> None:
         """Raise RobotRLError for a value no env can have; names are checked when the env is built."""
-        for name, least in (("action_repeat", 1), ("frame_stack", 1), ("history", 1), ("action_delay", 0), ("obs_delay", 0)):
+        for name, least in (
+            ("action_repeat", 1),
+            ("frame_stack", 1),
+            ("history", 1),
+            ("action_delay", 0),
+            ("obs_delay", 0),
+        ):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise RobotRLError(f"env.{name}={value!r} makes no sense: give a whole number of at least {least}.")
         if self.time_limit is not None and self.time_limit < 0:
-            raise RobotRLError(f"env.time_limit={self.time_limit} makes no sense: give a number of steps, or 0 for none.")
+            raise RobotRLError(
+                f"env.time_limit={self.time_limit} makes no sense: give a number of steps, or 0 for none."
+            )
         if self.groups is not None and (isinstance(self.groups, str) or not self.groups):
-            raise RobotRLError(f"env.groups={self.groups!r} makes no sense: list group names, as in env.groups=[state].")
+            raise RobotRLError(
+                f"env.groups={self.groups!r} makes no sense: list group names, as in env.groups=[state]."
+            )
 
 
 def for_evaluation(config: EnvConfig) -> EnvConfig:

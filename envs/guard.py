@@ -63,8 +63,8 @@ class StepGuard:
                 self._raise_groups(obs)
             elif value.shape != shape:
                 self._raise_shape(name, value.shape, shape)
-        # One sum of squares a group, the cheapest pass over an array that NumPy has: finite unless an element is not, or
-        # unless it overflows, which the slow path sorts out.
+        # One sum of squares a group, the cheapest pass over an array that NumPy has: finite unless an element is not,
+        # or unless it overflows, which the slow path sorts out.
         for name in self._floats:
             value = obs[name]
             if not math.isfinite(np.vdot(value, value)):
@@ -122,7 +122,9 @@ class StepGuard:
     def _dump(self, obs: Mapping[str, np.ndarray], reward: Any, action: Any) -> Path:
         """Write what is known to one `.npz` of plain arrays and text; the path, or why it could not be written."""
         arrays: dict[str, np.ndarray] = {f"obs/{name}": np.asarray(value) for name, value in obs.items()}
-        arrays |= {name: np.asarray(value) for name, value in (("reward", reward), ("action", action)) if value is not None}
+        arrays |= {
+            name: np.asarray(value) for name, value in (("reward", reward), ("action", action)) if value is not None
+        }
         try:
             _flatten(self._env.state_dict(), "env", arrays)
         except Exception as error:  # the dump is for diagnosis; a half one beats hiding the first error
@@ -144,7 +146,9 @@ def _flatten(value: Any, prefix: str, into: dict[str, np.ndarray]) -> None:
     if isinstance(value, Mapping):
         for key, item in value.items():
             _flatten(item, f"{prefix}/{key}", into)
-    elif isinstance(value, list | tuple) and any(isinstance(item, Mapping | list | tuple | np.ndarray) for item in value):
+    elif isinstance(value, list | tuple) and any(
+        isinstance(item, Mapping | list | tuple | np.ndarray) for item in value
+    ):
         for i, item in enumerate(value):
             _flatten(item, f"{prefix}/{i}", into)
     else:

@@ -27,6 +27,8 @@ environments = Registry(
         "Reacher-v5": _NATIVE,
         "Swimmer-v5": _NATIVE,
         "Walker2d-v5": _NATIVE,
+        "dmc/<domain>-<task>": "robotrl.envs.dm_control_adapter:make",
+        "gym/<id>": "robotrl.envs.gymnasium_adapter:make",
     },
 )
 

@@ -68,7 +68,12 @@ def _probe(name: str) -> bool:
     environment = {**os.environ, "MUJOCO_GL": name, "PYOPENGL_PLATFORM": name}
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _PROBE, name], env=environment, capture_output=True, text=True, timeout=60
+            [sys.executable, "-c", _PROBE, name],
+            check=False,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
     except (OSError, subprocess.TimeoutExpired):
         return False
@@ -109,7 +114,7 @@ class OffscreenRenderer:
         self.height, self.width = height, width
         self._gl = _gl_context(width, height)
         self._gl.make_current()
-        self._context = _render_context(model, height, width, shadows)
+        self._context = _render_context(model, height, width, shadows=shadows)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
         self._scene = mujoco.MjvScene(model, maxgeom=max_geom)
         if not shadows:
@@ -134,7 +139,7 @@ class OffscreenRenderer:
             camera: a camera's name or number, -1 for the free camera, or a camera of your own. None: the model's first
                 camera, the free one if it has none.
             model: a variant of the renderer's model with the same meshes and textures (other sizes, positions,
-                colours), if `data` belongs to one.
+                colours, terrain), if `data` belongs to one.
 
         Returns:
             A new uint8 array `[height, width, 3]`, top row first.
@@ -149,6 +154,9 @@ class OffscreenRenderer:
         everything = mujoco.mjtCatBit.mjCAT_ALL.value
         mujoco.mjv_updateScene(model or self.model, data, self._option, None, view, everything, self._scene)
         self._gl.make_current()
+        if model is not None:
+            for terrain in range(model.nhfield):
+                mujoco.mjr_uploadHField(model, self._context, terrain)
         mujoco.mjr_render(self._rect, self._scene, self._context)
         image = np.empty((self.height, self.width, 3), np.uint8)
         mujoco.mjr_readPixels(image, None, self._rect, self._context)
@@ -188,7 +196,12 @@ _live: weakref.WeakSet[OffscreenRenderer] = weakref.WeakSet()
 @cache
 def _close_at_exit() -> None:
     """Close what is left open before the display goes: registered after the display's own exit handler, run before."""
-    atexit.register(lambda: [renderer.close() for renderer in list(_live)])
+    atexit.register(_close_all)
+
+
+def _close_all() -> None:
+    for renderer in list(_live):
+        renderer.close()
 
 
 def _gl_context(width: int, height: int) -> Any:
@@ -204,7 +217,7 @@ def _gl_context(width: int, height: int) -> Any:
     return context
 
 
-def _render_context(model: mujoco.MjModel, height: int, width: int, shadows: bool) -> mujoco.MjrContext:
+def _render_context(model: mujoco.MjModel, height: int, width: int, *, shadows: bool) -> mujoco.MjrContext:
     """MuJoCo's drawing context; what it reads of the model's visual settings is put back afterwards."""
     import mujoco
 
@@ -238,7 +251,9 @@ def find_camera(model: mujoco.MjModel, camera: int | str | None) -> mujoco.MjvCa
         names = camera_names(model)
         if camera not in names:
             has = f"It has {', '.join(names)}" if names else "It has no fixed cameras"
-            raise RobotRLError(f"The model has no camera '{camera}'.{nearest(camera, names)} {has}; -1 is the free one.")
+            raise RobotRLError(
+                f"The model has no camera '{camera}'.{nearest(camera, names)} {has}; -1 is the free one."
+            )
         camera = names.index(camera)
     if camera is None:
         camera = 0 if model.ncam else -1

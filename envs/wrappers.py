@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 from robotrl.envs.base import ObsDict, StepResult, VectorEnv, array_spec
 from robotrl.envs.config import EnvConfig, PixelsConfig
 from robotrl.registry import nearest
-from robotrl.types import EnvSpec, RobotRLError, StateDict
+from robotrl.types import RobotRLError, StateDict
 
 
 def needs_wrappers(config: EnvConfig) -> bool:
@@ -104,7 +104,9 @@ class EnvWrapper(VectorEnv):
         self.single_action_space = env.single_action_space
         self.action_space = env.action_space
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[ObsDict, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[ObsDict, dict[str, Any]]:
         """See the env."""
         return self.env.reset(seed=seed, options=options)
 
@@ -143,9 +145,9 @@ class EnvWrapper(VectorEnv):
         self.env.close(**kwargs)
 
     @property
-    def unwrapped(self) -> VectorEnv:
+    def unwrapped(self) -> Any:
         """The env inside all wrappers."""
-        return self.env.unwrapped  # type: ignore[no-any-return]
+        return self.env.unwrapped
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name == "env":
@@ -163,7 +165,7 @@ class EnvWrapper(VectorEnv):
         obs = {name: array_spec(space, units.get(name, "")) for name, space in groups.items()}
         self.env_spec = replace(self.env_spec, obs=obs)
 
-    def _groups(self) -> dict[str, spaces.Box]:
+    def _groups(self) -> dict[str, Any]:
         return dict(self.env.single_observation_space.spaces)  # type: ignore[attr-defined]
 
     def _units(self) -> dict[str, str]:
@@ -252,11 +254,13 @@ class Pixels(EnvWrapper):
         if not config.cameras:
             self._cameras = {"image/pixels": None}
         own = self._groups()
-        self._kept = [name for name in own if not config.replace_state or name.split("/")[0] == "privileged"]
+        self._kept = [name for name in own if not config.replace_state or _kind(name) == "privileged"]
         image = spaces.Box(0, 255, (3, config.height, config.width), np.uint8)
         taken = [name for name in self._cameras if name in self._kept]
         if taken:
-            raise RobotRLError(f"The env has a group '{taken[0]}' already. Set env.pixels.replace_state=true, or no pixels.")
+            raise RobotRLError(
+                f"The env has a group '{taken[0]}' already. Set env.pixels.replace_state=true, or no pixels."
+            )
         self._set_groups({name: own[name] for name in self._kept} | dict.fromkeys(self._cameras, image), self._units())
         shape = (self.num_envs, 3, config.height, config.width)
         self._images = {name: np.zeros(shape, np.uint8) for name in self._cameras}
@@ -264,7 +268,9 @@ class Pixels(EnvWrapper):
         if isinstance(env, ActionRepeat):
             env.on_early_end = self._render
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[ObsDict, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[ObsDict, dict[str, Any]]:
         """Reset, and render the rows that were reset."""
         obs, infos = self.env.reset(seed=seed, options=options)
         mask = (options or {}).get("reset_mask")
@@ -321,10 +327,12 @@ class ActionDelay(EnvWrapper):
         if isinstance(space, spaces.Box):
             self._neutral = np.clip(np.zeros(space.shape, space.dtype), space.low, space.high)
         else:
-            self._neutral = np.zeros(space.shape, space.dtype)
+            self._neutral = np.zeros_like(space.sample())
         self._queue = np.stack([self._neutral] * delay)  # oldest first
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[ObsDict, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[ObsDict, dict[str, Any]]:
         """Reset, and forget the chosen actions of the rows that were reset."""
         mask = (options or {}).get("reset_mask")
         rows = slice(None) if mask is None else mask
@@ -374,7 +382,9 @@ class _Memory(EnvWrapper):
         """Start an episode in `rows` (an index of rows) with `obs [N, ...]`; what all rows show then."""
         raise NotImplementedError
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[ObsDict, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[ObsDict, dict[str, Any]]:
         """Reset, and forget the past of the rows that were reset."""
         obs, infos = self.env.reset(seed=seed, options=options)
         mask = (options or {}).get("reset_mask")
@@ -405,7 +415,7 @@ class ObsDelay(_Memory):
         self._rings: dict[str, NDArray[Any]] = {
             name: np.zeros((self._length, self.num_envs, *space.shape), space.dtype)
             for name, space in self._groups().items()
-            if name.split("/")[0] != "privileged"
+            if _kind(name) != "privileged"
         }
 
     def _push(self, obs: ObsDict) -> ObsDict:
@@ -509,7 +519,9 @@ class Groups(EnvWrapper):
         of_new = {new: {units[name] for name in old} for new, old in self._sources.items()}
         self._set_groups(spaces_of, {new: units.pop() for new, units in of_new.items() if len(units) == 1})
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[ObsDict, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[ObsDict, dict[str, Any]]:
         """Reset, and regroup."""
         obs, infos = self.env.reset(seed=seed, options=options)
         return self._regroup(obs), infos
@@ -531,7 +543,9 @@ class Groups(EnvWrapper):
 class Copies(EnvWrapper):
     """Returns arrays that are the caller's to keep."""
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[ObsDict, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[ObsDict, dict[str, Any]]:
         """Reset, and copy the observations."""
         obs, infos = self.env.reset(seed=seed, options=options)
         return _copied(obs), _copied(infos)
@@ -551,12 +565,16 @@ def _copied(values: dict[str, Any]) -> dict[str, Any]:
 
 def is_image(name: str, space: Space[Any]) -> bool:
     """Whether the group is an image: `image/...`, uint8, `[C, H, W]`."""
-    return name.split("/")[0] == "image" and space.dtype == np.uint8 and len(space.shape or ()) == 3
+    return _kind(name) == "image" and space.dtype == np.uint8 and len(space.shape or ()) == 3
 
 
 def _has_history(name: str, space: Space[Any]) -> bool:
     floats = isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating) and len(space.shape) > 0
-    return floats and name.split("/")[0] != "privileged"
+    return floats and _kind(name) != "privileged"
+
+
+def _kind(name: str) -> str:
+    return name.partition("/")[0]
 
 
 def _concatenated(boxes: Sequence[spaces.Box], axis: int) -> spaces.Box:
