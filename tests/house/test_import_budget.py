@@ -30,16 +30,17 @@ def cost(statement: str) -> tuple[float, set[str]]:
 
 
 @pytest.mark.parametrize(
-    "statement",
+    ("statement", "allowed"),
     [
-        "import robotrl, robotrl.types, robotrl.registry",
-        "from robotrl import load_policy; import robotrl.policies.io",
-        "import robotrl.runners.loop, robotrl.collect, robotrl.learners.ppo",
+        ("import robotrl, robotrl.types, robotrl.registry", set()),
+        ("from robotrl import load_policy; import robotrl.policies.io", set()),
+        ("import robotrl.learners.ppo", set()),
+        ("import robotrl.runners.loop, robotrl.collect", {"gymnasium"}),  # the interface of an env, no simulator
     ],
 )
-def test_no_simulator_and_no_logger_is_imported_by(statement):
+def test_no_simulator_and_no_logger_is_imported_by(statement, allowed):
     _, names = cost(statement)
-    assert sorted(HEAVY & names) == []
+    assert sorted((HEAVY & names) - allowed) == []
 
 
 def test_import_robotrl_takes_less_than_half_a_second_beyond_torch():
