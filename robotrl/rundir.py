@@ -160,6 +160,14 @@ class RunDir:
         with contextlib.suppress(OSError):  # not ours alone
             self.path.rmdir()
 
+    def last_env_steps(self) -> int:
+        """Env steps in the last line of `metrics.jsonl` that can be read; 0 where there is none."""
+        lines = self.metrics.read_bytes().splitlines() if self.metrics.exists() else []
+        for line in reversed(lines):
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                return int(json.loads(line)["env_steps"])
+        return 0
+
     def cut_back(self, env_steps: int, metrics_bytes: int) -> None:
         """Forget what came after a checkpoint: it is about to happen again."""
         size = self.metrics.stat().st_size if self.metrics.exists() else 0

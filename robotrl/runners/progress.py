@@ -91,7 +91,7 @@ class ProgressHook:
         left = (self._progress.total_env_steps - self._progress.env_steps) / rate if rate > 0 else 0.0
         parts.append(f"ETA {_clock(left)}")
         if self._nonfinite:
-            parts.append(f"{self._nonfinite} non-finite gradients skipped")
+            parts.append(f"{self._nonfinite} non-finite gradients")
         return "  ".join(parts)
 
 

@@ -88,7 +88,6 @@ class Run:
         self.learner.load_state_dict(checkpoint["learner"])
         self.replay.load_state_dict(checkpoint["replay"])
         self.collector.load_state_dict(checkpoint["collector"])
-        self.dir.cut_back(self.progress.env_steps, int(checkpoint["log"]["bytes"]))
 
     def _make_hooks(self, checkpoint: StateDict | None) -> None:
         config, progress = self.config, self.progress
@@ -100,7 +99,7 @@ class Run:
             every=config.eval_every,
             episodes=config.eval_episodes,
         )
-        purge_after = None if checkpoint is None else progress.env_steps
+        purge_after = progress.env_steps if any(self.dir.path.glob("events.out.*")) else None
         writers = side_writers(
             self.dir.path, tensorboard=True, wandb=config.wandb, config=asdict(config), purge_after=purge_after
         )
@@ -161,7 +160,11 @@ class Run:
             config = _resumed_config(directory, [o for o in overrides if not o.startswith("resume=")])
             loaded = load_latest(directory.checkpoints)
             _refuse_finished(directory, config, loaded[1] if loaded else 0)
-            run = cls(config, directory, loaded[0] if loaded else None)
+            if loaded is None:
+                _refuse_lost_checkpoints(directory, config)
+            state, env_steps = loaded or (None, 0)
+            directory.cut_back(env_steps, 0 if state is None else int(state["log"]["bytes"]))
+            run = cls(config, directory, state)
             directory.save_config(config)
             directory.add_start(
                 list(sys.argv if argv is None else argv), run.progress.env_steps, overrides=list(overrides)
@@ -318,6 +321,16 @@ def _refuse_finished(directory: RunDir, config: TrainConfig, env_steps: int) -> 
         raise RobotRLError(
             f"The run in {where} has finished its {finished:,} env steps; its policy is in policy/final. "
             f"To train it further: robotrl train resume={where} total_env_steps={2 * finished}"
+        )
+
+
+def _refuse_lost_checkpoints(directory: RunDir, config: TrainConfig) -> None:
+    """Starting again from nothing is right after an early kill, and would be a loss later."""
+    env_steps = directory.last_env_steps()
+    if 0 < config.checkpoint_every <= env_steps:
+        raise RobotRLError(
+            f"The run in {shown(directory.path)} has trained {env_steps:,} env steps, but there are no checkpoints in "
+            "it, so it cannot be continued. Restore its checkpoints/ from a backup, or start a new run."
         )
 
 

@@ -164,6 +164,25 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(tmp_path, tiny, u
     tiny.assert_same_end(uninterrupted(), tmp_path / "x")
 
 
+def test_a_run_killed_while_it_finished_finishes(tmp_path, tiny, uninterrupted):
+    shutil.copytree(uninterrupted(), tmp_path / "x")
+    shutil.rmtree(tmp_path / "x" / "policy" / "final")
+    meta = json.loads((tmp_path / "x" / "meta.json").read_text())
+    (tmp_path / "x" / "meta.json").write_text(json.dumps({"starts": meta["starts"]}))
+    assert tiny.resume(tmp_path / "x") == 0
+    tiny.assert_same_end(uninterrupted(), tmp_path / "x")
+
+
+def test_a_run_whose_checkpoints_are_gone_is_not_started_over(tmp_path, uninterrupted):
+    shutil.copytree(uninterrupted(), tmp_path / "x")
+    shutil.rmtree(tmp_path / "x" / "checkpoints")
+    (tmp_path / "x" / "meta.json").unlink()
+    before = (tmp_path / "x" / "metrics.jsonl").read_bytes()
+    with pytest.raises(RobotRLError, match=r"has trained 640 env steps, but there are no checkpoints in it"):
+        Run.resume(tmp_path / "x")
+    assert (tmp_path / "x" / "metrics.jsonl").read_bytes() == before
+
+
 def test_a_damaged_checkpoint_costs_the_way_from_the_one_before_it(tmp_path, tiny, uninterrupted):
     tiny.start(tmp_path / "x", stop_at=300)
     newest = max((tmp_path / "x" / "checkpoints").iterdir())
