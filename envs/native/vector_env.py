@@ -66,7 +66,7 @@ class NativeVectorEnv(VectorEnv):
         self._truncated = np.zeros(num_envs, np.bool_)
         self._final = np.zeros_like(task.obs)
         self._seed: int | None = None
-        self._warned = 0
+        self._warned = self._warnings.sum(axis=1)
         self._view: View | None = None
         self._forces = task.needs_contact_forces()
         self._make_spaces(env_id, max_episode_steps)
@@ -129,9 +129,10 @@ class NativeVectorEnv(VectorEnv):
             raise RobotRLError(f"MuJoCo cannot simulate {self.env_spec.id}: {error}") from error
         infos: dict[str, Any] = task.after_step(actions)
         task.observe(ALL)
-        warned = int(np.add.reduce(self._warnings, axis=None))
-        if warned != self._warned:
-            infos["simulation_warning"] = self._note_warnings(warned)
+        warned = np.add.reduce(self._warnings, axis=1)
+        if not np.array_equal(warned, self._warned):
+            infos["simulation_warning"] = warned > self._warned
+            self._warned = warned
         self._steps += 1
         np.greater_equal(self._steps, self._limit, out=self._truncated)
         reward, terminated, truncated = task.reward, task.terminated, self._truncated
@@ -166,11 +167,6 @@ class NativeVectorEnv(VectorEnv):
     def randomisation(self) -> Record:
         """The physics in force: `field/object` -> one number a simulation `[N]`; empty without `randomise`."""
         return {} if self._randomiser is None else self._randomiser.record
-
-    def _note_warnings(self, warned: int) -> NDArray[np.bool_]:
-        """Which rows have warned, and remember."""
-        self._warned = warned
-        return np.add.reduce(self._warnings, axis=1) > 0
 
     def _returned_obs(self) -> ObsDict:
         return {"state": self.task.obs.copy() if self.copy else self.task.obs}
@@ -208,7 +204,7 @@ class NativeVectorEnv(VectorEnv):
         self._streams = EpisodeStreams(self._seed)
         self.batch.state[:] = state["rows"]
         self.batch.warning[:] = state["warnings"]
-        self._warned = int(np.add.reduce(self._warnings, axis=None))
+        self._warned = self._warnings.sum(axis=1)
         self._steps[:] = state["steps"]
         self._episode[:] = state["episode"]
         self.task.obs[:] = state["obs"]

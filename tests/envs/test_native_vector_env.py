@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import gc
 from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
+from mujoco.batch import SimulationError
 
 from robotrl.envs import make_vec
 from robotrl.envs.base import VectorEnv
@@ -160,6 +162,31 @@ def test_a_diverging_simulation_is_reported_and_the_others_go_on() -> None:
     assert "simulation_warning" not in infos
     assert np.isfinite(obs["state"]).all()
     assert np.isfinite(reward).all()
+    env.batch.state[2, 12] = 1e12
+    assert env.step(np.zeros((3, 6), np.float32))[4]["simulation_warning"].tolist() == [False, False, True]
+
+
+def test_an_error_inside_mujoco_names_the_task_and_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    env: Any = make_vec("Hopper-v5", num_envs=3)
+    env.reset()
+
+    def fail(nstep: int) -> None:
+        raise SimulationError(np.array([2]), "stack overflow", 3)
+
+    monkeypatch.setattr(env.batch, "step", fail)
+    with pytest.raises(RobotRLError, match=r"Hopper-v5.*simulation 2: stack overflow"):
+        env.step(np.zeros((3, 3), np.float32))
+
+
+def test_arrays_of_a_batch_with_forces_outlive_it() -> None:
+    env: Any = make_vec("Ant-v5", num_envs=2)
+    env.reset(seed=0)
+    rows, forces, wanted = env.batch.state, env.batch.forces, env.batch.state.copy()
+    del env
+    gc.collect()
+    make_vec("Ant-v5", num_envs=2).reset(seed=1)
+    assert np.array_equal(rows, wanted)
+    assert not forces.any()
 
 
 @pytest.mark.parametrize(
