@@ -167,7 +167,10 @@ class Learner(Protocol):
         ...
 
     def observe(self, fresh: Batch, progress: Progress) -> None:
-        """Once per collect, after the replay stored `fresh`: the method's own clocks, annealing, normaliser sums."""
+        """Once per iteration, after the replay stored `fresh`: the method's own clocks, annealing, normaliser sums.
+
+        `fresh` is what was just collected; empty where nothing is collected (learning from a data set).
+        """
         ...
 
     def update(self, batch: dict[str, Batch]) -> tuple[Metrics, Batch | None]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from robotrl.collect import Collector
-from robotrl.types import Learner, Metrics, Progress, Replay
+from robotrl.types import Batch, Learner, Metrics, Progress, Replay
 
 Hook = Callable[[int, Metrics], None]
 
@@ -46,19 +46,22 @@ def train(
     """Collect, add, observe, update, hooks, until `total_env_steps` are made or `stop()` says so.
 
     Without a collector (learning from a data set) an iteration counts `rollout_steps` env steps, so that every clock
-    still runs. Metrics are the iteration's means over its updates, on the device; hooks decide what to convert.
+    still runs, and `observe` gets an empty batch. Metrics are the iteration's means over its updates, on the device;
+    hooks decide what to convert.
     """
     while progress.env_steps < progress.total_env_steps and not stop():
         start = time.perf_counter()
         metrics: Metrics = {}
+        fresh: Batch = {}
         if collector is None:
             progress.env_steps += schedule.rollout_steps
         else:
             fresh = collector.collect(learner.acting, schedule.rollout_steps)
             replay.add(fresh)
             progress.env_steps += fresh["reward"].numel()
-            learner.observe(fresh, progress)
             metrics.update(collector.stats())
+            progress.episodes += int(metrics["train/episodes"])
+        learner.observe(fresh, progress)
         collected = time.perf_counter()
         sums: defaultdict[str, list[Tensor]] = defaultdict(list)
         for batch in replay.batches(learner.batch_spec, schedule.due(progress)):
