@@ -160,12 +160,14 @@ class RunDir:
         with contextlib.suppress(OSError):  # not ours alone
             self.path.rmdir()
 
-    def last_env_steps(self) -> int:
-        """Env steps in the last line of `metrics.jsonl` that can be read; 0 where there is none."""
-        lines = self.metrics.read_bytes().splitlines() if self.metrics.exists() else []
-        for line in reversed(lines):
+    def surely_passed(self) -> int:
+        """Env steps of the last line but one of `metrics.jsonl`, or 0: what was due then was done before the last."""
+        steps: list[int] = []
+        for line in reversed(self.metrics.read_bytes().splitlines() if self.metrics.exists() else []):
             with contextlib.suppress(ValueError, KeyError, TypeError):
-                return int(json.loads(line)["env_steps"])
+                steps.append(int(json.loads(line)["env_steps"]))
+            if len(steps) == 2:
+                return steps[1]
         return 0
 
     def cut_back(self, env_steps: int, metrics_bytes: int) -> None:

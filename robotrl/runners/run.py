@@ -326,11 +326,11 @@ def _refuse_finished(directory: RunDir, config: TrainConfig, env_steps: int) -> 
 
 def _refuse_lost_checkpoints(directory: RunDir, config: TrainConfig) -> None:
     """Starting again from nothing is right after an early kill, and would be a loss later."""
-    env_steps = directory.last_env_steps()
+    env_steps = directory.surely_passed()
     if 0 < config.checkpoint_every <= env_steps:
         raise RobotRLError(
-            f"The run in {shown(directory.path)} has trained {env_steps:,} env steps, but there are no checkpoints in "
-            "it, so it cannot be continued. Restore its checkpoints/ from a backup, or start a new run."
+            f"The run in {shown(directory.path)} has trained for more than {env_steps:,} env steps, but there are no "
+            "checkpoints in it, so it cannot be continued. Restore its checkpoints/ from a backup, or start a new run."
         )
 
 
