@@ -128,6 +128,7 @@ class PPO:
         c, policy = self.config, self.policy
         data = self._prepare(batch["online"])
         metrics: defaultdict[str, list[Tensor]] = defaultdict(list)
+        log_ratios: list[Tensor] = []
         actor_learns = True
         for epoch in range(c.num_epochs):
             if epoch == 0 or c.recompute_advantage:
@@ -147,17 +148,15 @@ class PPO:
                 loss.backward()
                 metrics["grad_norm/actor"].append(clip_gradient(self._actor_flat, c.max_grad_norm))
                 self._actor_adam.step()
-                ratio, log_ratio = ratio.detach(), log_ratio.detach()
-                metrics["policy/kl"].append((ratio - 1.0 - log_ratio).mean())  # k3 of Schulman (2020): never negative
-                metrics["policy/clip_fraction"].append(((ratio - 1.0).abs() > c.clip_ratio).float().mean())
+                log_ratios.append(log_ratio.detach().flatten())
                 for name, value in losses.items():
                     metrics[f"loss/{name}"].append(value.detach())
             for name, values in critic.result().items():
                 metrics[name] += values
             if c.target_kl is not None and actor_learns:
-                actor_learns = bool(torch.stack(metrics["policy/kl"][-len(minibatches) :]).mean() <= c.target_kl)
+                actor_learns = bool(_kl(torch.cat(log_ratios[-len(minibatches) :])) <= c.target_kl)
         self._merge_moments()
-        return self._summary(metrics, data), None
+        return self._summary(metrics, torch.cat(log_ratios), data), None
 
     def _fit_critic(self, minibatches: list[Batch]) -> dict[str, list[Tensor]]:
         """One epoch of the critic: squared error to the lambda-returns."""
@@ -233,11 +232,13 @@ class PPO:
         self._moments = []
         self._critic_hidden = self._next_critic_hidden
 
-    def _summary(self, metrics: dict[str, list[Tensor]], data: Batch) -> Metrics:
+    def _summary(self, metrics: dict[str, list[Tensor]], log_ratio: Tensor, data: Batch) -> Metrics:
         norms = torch.stack(metrics["grad_norm/actor"] + metrics["grad_norm/critic"])
         result = {name: torch.stack(values).mean() for name, values in metrics.items()}
         assert {k.removeprefix("loss/") for k in result if k.startswith("loss/")} == set(self._coef)
         result["grad_norm/nonfinite"] = (~norms.isfinite()).float().sum()
+        result["policy/kl"] = _kl(log_ratio)
+        result["policy/clip_fraction"] = ((log_ratio.exp() - 1.0).abs() > self.config.clip_ratio).float().mean()
         result["policy/std"] = self.policy.log_std.detach().exp().mean()
         unexplained = (data["returns"] - data["value"]).var(correction=0)
         result["value/explained_variance"] = 1.0 - unexplained / (data["returns"].var(correction=0) + 1e-8)
@@ -270,6 +271,11 @@ class PPO:
         self._return_stats.load_state_dict(state["return_stats"])
         own = {False: self.policy.inputs, True: self.critic_inputs}
         self._moments = [(own[bool(critic)], tuple(moments)) for critic, moments in state["moments"]]
+
+
+def _kl(log_ratio: Tensor) -> Tensor:
+    """KL(old, new) from samples of the old policy, by the estimator k3 of Schulman (2020): unbiased, never negative."""
+    return (log_ratio.exp() - 1.0 - log_ratio).mean()
 
 
 def _shuffle(data: Batch, count: int) -> list[Batch]:
