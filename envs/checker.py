@@ -1,7 +1,7 @@
 """Does an environment keep what RobotRL's learners, collector and checkpoints rely on?
 
-`check_env("gym/CartPole-v1")` or `check_env(my_vector_env)` steps it with random actions and collects everything that is
-wrong into one error. Every registered env of RobotRL passes; run it on your own before you train on it.
+`check_env("gym/CartPole-v1")` or `check_env(my_vector_env)` steps it with random actions and collects everything that
+is wrong into one error. Every registered env of RobotRL passes; run it on your own before you train on it.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _check_declarations(env: Any) -> Iterator[str]:
         )
     for name, space in env.single_observation_space.spaces.items():
         if name.startswith("image/") and (space.dtype != np.uint8 or len(space.shape) != 3 or space.shape[0] > 4):
-            yield f"Its image group '{name}' is {space.dtype} {space.shape}: images are uint8 [channels, height, width]."
+            yield f"Its image group '{name}' is {space.dtype} {space.shape}: make it uint8 [channels, height, width]."
     try:
         action = action_spec(env.single_action_space)
     except TypeError as error:
@@ -113,7 +113,7 @@ def _check_declarations(env: Any) -> Iterator[str]:
     if env.metadata.get("autoreset_mode") != AutoresetMode.SAME_STEP:
         yield (
             f"Its autoreset mode is {env.metadata.get('autoreset_mode')}: collectors need SAME_STEP, where a step that "
-            "ends an episode returns the next one's first observation and final_obs in the infos. Say so in its metadata."
+            "ends an episode returns the next one's first observation, and final_obs in the infos. Declare it in metadata."
         )
 
 
@@ -192,12 +192,12 @@ def _check_final(env: Any, obs: Mapping[str, Any], done: NDArray[np.bool_], info
         return
     for row in np.flatnonzero(done):
         if set(final) != set(obs):
-            yield f"Its final_obs has the groups {sorted(final)}, but the observation has {sorted(obs)}: make them agree."
+            yield f"Its final_obs has the groups {sorted(final)}, its observation {sorted(obs)}: make them agree."
             return
         if all(_same(final[name][row], obs[name][row]) for name in obs):
             yield (
-                f"Its final_obs of row {row} is the next episode's first observation: store the last observation before "
-                "the reset, else values bootstrap from the wrong episode."
+                f"Its final_obs of row {row} is the next episode's first observation: store the last observation "
+                "before the reset, else values bootstrap from the wrong episode."
             )
             return
 
@@ -210,8 +210,8 @@ def _check_limit(
     at_limit = length == limit
     if np.any(at_limit & terminated & ~truncated):
         yield (
-            f"It terminates at its time limit of {limit} steps: running out of time is a truncation, after which values "
-            "bootstrap. Set truncated, not terminated."
+            f"It terminates at its time limit of {limit} steps: running out of time is a truncation, after which "
+            "values bootstrap. Set truncated, not terminated."
         )
     elif np.any(at_limit & ~truncated) or np.any(length > limit):
         yield f"It goes on beyond its time limit of {limit} steps: truncate there, or set env_spec.time_limit to None."
@@ -257,7 +257,7 @@ def _check_state(env: Any, make: Callable[[int], Any] | None) -> Iterator[str]:
     state = env.state_dict()
     strange = sorted(set(_strange(state, "")))
     if strange:
-        yield f"Its state_dict holds objects ({', '.join(strange)}): only numbers, texts and arrays can be saved safely."
+        yield f"Its state_dict holds objects ({', '.join(strange)}): use numbers, texts and arrays, which are safe to load."
     fresh = env if make is None else make(env.num_envs)
     try:
         if fresh is not env:
@@ -268,8 +268,8 @@ def _check_state(env: Any, make: Callable[[int], Any] | None) -> Iterator[str]:
             fresh.load_state_dict(state)
             if not _same_trace(expected, [_copied(fresh.step(action)) for action in actions]):
                 yield (
-                    "It claims exact_state, but continues differently from a loaded state: save everything a step reads "
-                    "(simulator warm start, random streams, counters), or set exact_state=False."
+                    "It claims exact_state, but continues differently from a loaded state: save everything a step "
+                    "reads (simulator warm start, random streams, counters), or set exact_state=False."
                 )
         else:
             expected_obs = _copied(env.reset())[0]

@@ -105,10 +105,10 @@ class OffscreenRenderer:
     ) -> None:
         import mujoco
 
-        if height < 1 or width < 1:
-            raise RobotRLError(f"An image of {height}x{width} pixels was asked for; height and width must be positive.")
         self._gl: Any = None
         self._context: Any = None
+        if height < 1 or width < 1:
+            raise RobotRLError(f"An image of {height}x{width} pixels was asked for; height and width must be positive.")
         self._mujoco = mujoco
         self.model = model
         self.height, self.width = height, width

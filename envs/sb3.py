@@ -1,4 +1,4 @@
-"""RobotRL's vector envs in Stable-Baselines3: `PPO("MlpPolicy", as_sb3(robotrl.make_vec("HalfCheetah-v5", num_envs=16)))`.
+"""RobotRL's vector envs in Stable-Baselines3: `PPO("MlpPolicy", as_sb3(robotrl.make_vec("Hopper-v5", num_envs=16)))`.
 
 An env with one vector group becomes a Box observation (`MlpPolicy`), one image group a Box image (`CnnPolicy`), several
 groups a Dict (`MultiInputPolicy`). `info["terminal_observation"]` and `info["TimeLimit.truncated"]` are set at episode
@@ -136,7 +136,9 @@ class _Adapter:
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
         """Refused: rows of a RobotRL env share their attributes."""
-        raise RobotRLError(f"'{attr_name}' cannot be set for single rows of {self.env.env_spec.id}; set it in its options.")
+        raise RobotRLError(
+            f"'{attr_name}' cannot be set for single rows of {self.env.env_spec.id}; set it in its options."
+        )
 
     def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
         """Call the vector env's method once; its result for every row asked for."""
