@@ -99,7 +99,8 @@ def _check_declarations(env: Any) -> Iterator[str]:
             "Build the spec from the space with robotrl.envs.base.array_spec."
         )
     for name, space in env.single_observation_space.spaces.items():
-        if name.startswith("image/") and (space.dtype != np.uint8 or len(space.shape) != 3 or space.shape[0] > 4):
+        shape = space.shape or ()
+        if name.startswith("image/") and (space.dtype != np.uint8 or len(shape) != 3 or shape[0] > 4):
             yield f"Its image group '{name}' is {space.dtype} {space.shape}: make it uint8 [channels, height, width]."
     try:
         action = action_spec(env.single_action_space)
@@ -113,7 +114,7 @@ def _check_declarations(env: Any) -> Iterator[str]:
     if env.metadata.get("autoreset_mode") != AutoresetMode.SAME_STEP:
         yield (
             f"Its autoreset mode is {env.metadata.get('autoreset_mode')}: collectors need SAME_STEP, where a step that "
-            "ends an episode returns the next one's first observation, and final_obs in the infos. Declare it in metadata."
+            "ends an episode returns the next one's first observation, and final_obs in the infos. Declare it."
         )
 
 
@@ -257,7 +258,7 @@ def _check_state(env: Any, make: Callable[[int], Any] | None) -> Iterator[str]:
     state = env.state_dict()
     strange = sorted(set(_strange(state, "")))
     if strange:
-        yield f"Its state_dict holds objects ({', '.join(strange)}): use numbers, texts and arrays, which are safe to load."
+        yield f"Its state_dict holds objects ({', '.join(strange)}): only numbers, texts and arrays are saved."
     fresh = env if make is None else make(env.num_envs)
     try:
         if fresh is not env:

@@ -50,7 +50,7 @@ def as_sb3(env: VectorEnv, *, group: str | None = None, seed: int | None = None,
     single = group or (names[0] if len(names) == 1 else None)
 
     # Defined here because its base class is optional.
-    class SB3VecEnv(_Adapter, VecEnv):  # type: ignore[misc]
+    class SB3VecEnv(_Adapter, VecEnv):
         pass
 
     return SB3VecEnv(env, single, seed, pass_infos=infos)
