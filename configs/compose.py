@@ -52,13 +52,34 @@ def compose(overrides: Sequence[str] | Mapping[str, Any] = ()) -> TrainConfig:
 
 
 def read_config[T](
-    schema: type[T], overrides: Sequence[str], *, example: str, shorthands: Mapping[str, str] | None = None
+    default: T, overrides: Sequence[str], *, example: str, shorthands: Mapping[str, str] | None = None
 ) -> T:
-    """A small configuration, of `eval` or `tune`, from its dataclass and `key=value` words; errors as in `compose`."""
-    keys = Keys(schema, extra=shorthands or ())
-    items = [(o.key, _single(o)) for o in read_overrides(overrides, keys, example=example)]
-    items = [((shorthands or {}).get(key, key), value) for key, value in items]
-    config: T = _to_object(_merge(OmegaConf.structured(schema), items, keys))
+    """A small configuration, of `eval` or `tune`, from `key=value` words; errors as in `compose`.
+
+    Args:
+        default: an instance of its dataclass, for the keys that are not given.
+        overrides: the words.
+        example: a valid word, for the messages.
+        shorthands: keys that stand for others.
+    """
+    keys = Keys(type(default), extra=shorthands or ())
+    parsed = [(o.key, _single(o)) for o in read_overrides(overrides, keys, example=example)]
+    items = [((shorthands or {}).get(key, key), value) for key, value in flatten_values(parsed)]
+    for key, _ in items:
+        keys.check(key)
+    config: T = _to_object(_merge(OmegaConf.structured(default), items, keys))
+    return config
+
+
+def from_saved[T](schema: type[T], data: Any, source: str) -> T:
+    """A configuration dataclass from what `asdict` of an earlier one was saved as; unknown keys are named."""
+    keys = Keys(schema)
+    if not isinstance(data, Mapping) or "${" in str(data):
+        raise RobotRLError(f"{source} is not a saved configuration.")
+    items = flatten({str(k): v for k, v in data.items()})
+    for key, _ in items:
+        keys.check(key, source)
+    config: T = _to_object(_merge(OmegaConf.structured(schema), items, keys, source=source))
     return config
 
 

@@ -251,8 +251,9 @@ class Small:
 
 def test_small_configurations_are_read_with_the_same_messages():
     example = "episodes=3"
-    assert read_config(Small, ["episodes=1e2", "out=a b"], example=example) == Small(100, "a b")
+    assert read_config(Small(out="x"), [], example=example) == Small(out="x")
+    assert read_config(Small(), ["episodes=1e2", "out=a b"], example=example) == Small(100, "a b")
     with pytest.raises(RobotRLError, match=r"Unknown key 'episode'\. Did you mean 'episodes'\?"):
-        read_config(Small, ["episode=3"], example=example)
+        read_config(Small(), ["episode=3"], example=example)
     with pytest.raises(RobotRLError, match=r"episodes is 'x'; it must be a whole number"):
-        read_config(Small, ["episodes=x"], example=example)
+        read_config(Small(), ["episodes=x"], example=example)

@@ -1,0 +1,76 @@
+"""`robotrl eval`: play a saved policy and report its score with intervals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from robotrl.cli.bar import episodes_bar
+from robotrl.configs.compose import read_config
+from robotrl.envs.config import EnvConfig, build_env, for_evaluation
+from robotrl.policies.io import load_policy
+from robotrl.runners.media import film, frames_per_second, write_video
+from robotrl.runners.saved import evaluate_saved, trained_env
+from robotrl.types import RobotRLError
+
+HELP = """robotrl eval policy_dir=<directory> [key=value ...]
+
+  policy_dir=   a policy directory (runs/x/policy/best) or a run directory (its policy/final)
+  env=          default: the env the policy was trained on, wrappers included; env.<key>= changes one of its settings
+  episodes=100  seed=0  num_envs=  explore=false  device=cpu  num_threads=
+  out=          write the episodes and the summary as JSON, which `robotrl compare` reads
+  video=        write a film of the first episode (.mp4)
+
+Episode i starts from (seed, i) whatever num_envs is, so two policies meet the same starts.
+"""
+EXAMPLE = "robotrl eval policy_dir=runs/quick episodes=10 seed=1 out=runs/quick/eval-seed1.json"
+
+
+@dataclass(slots=True)
+class EvalConfig:
+    """The keys of `robotrl eval`."""
+
+    policy_dir: str = ""
+    env: EnvConfig = field(default_factory=EnvConfig)
+    episodes: int = 100
+    seed: int = 0
+    num_envs: int | None = None
+    explore: bool = False
+    device: str = "cpu"
+    num_threads: int | None = None
+    out: str | None = None
+    video: str | None = None
+
+
+def read(argv: list[str]) -> EvalConfig:
+    """The configuration, with the env of the policy's training for what is not said about it."""
+    words = {"example": "policy_dir=runs/x/policy/best", "shorthands": {"env": "env.id"}}
+    asked = read_config(EvalConfig(), argv, **words)  # type: ignore[arg-type]
+    if not asked.policy_dir:
+        raise RobotRLError(f"Which policy? Give policy_dir=, as in: {EXAMPLE}")
+    named = any(word.startswith(("env=", "env.id=")) for word in argv)
+    if named and ":" in asked.env.id:
+        return asked
+    trained = trained_env(asked.policy_dir)
+    if named and asked.env.id != trained.id:  # another task: the wrappers fit, the options of the old one do not
+        trained = replace(trained, id=asked.env.id, options={}, randomise=None)
+    return read_config(replace(asked, env=trained), argv, **words)  # type: ignore[arg-type]
+
+
+def run(argv: list[str]) -> int:
+    """Evaluate, print the table, write what was asked for."""
+    c = read(argv)
+    settings = {key: getattr(c, key) for key in ("episodes", "seed", "num_envs", "explore", "device", "num_threads")}
+    with episodes_bar("eval") as progress:
+        result = evaluate_saved(c.policy_dir, c.env, **settings, progress=progress)
+    print(result)
+    if c.out is not None:
+        print(f"written to {result.save(c.out)}")
+    if c.video is not None:
+        env = build_env(for_evaluation(c.env), num_envs=1, seed=c.seed, num_threads=1)
+        try:
+            frames = film(load_policy(c.policy_dir).to(c.device), env, seed=c.seed)
+            print(f"written to {write_video(Path(c.video), frames, frames_per_second(env))}")
+        finally:
+            env.close()
+    return 0
