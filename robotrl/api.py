@@ -74,7 +74,7 @@ def train(**settings: Any) -> TrainResult:
         job = Run.create(config, ["robotrl.train", *said])
     with job:
         loop(**job.parts())
-        status = job.finish(plot=lambda run_dir, file: learning_curve(run_dir, path=file))
+        status = job.finish(plot=learning_curve)
     return TrainResult(job.dir.path, job.progress.env_steps, finished=status == 0)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from robotrl.functional.statistics import PairedDifference, paired_difference
-from robotrl.runners.eval_result import EvalResult
+from robotrl.runners.eval_result import EvalResult, columns
 from robotrl.types import RobotRLError
 
 
@@ -37,13 +37,11 @@ class Comparison:
             else "{:+.2f} [{:+.2f}, {:+.2f}]".format(self.success.mean, *self.success.interval)
         )
         rows.append(("B - A, paired", f"{d.mean:+.2f}", span, change))
-        widths = [max(len(row[i]) for row in rows) for i in range(4)]
-        lines = [f"{r[0]:<{widths[0]}}  {r[1]:>{widths[1]}}  {r[2]:<{widths[2]}}  {r[3]}".rstrip() for r in rows]
         verdict = f"{'B' if d.mean > 0 else 'A'} is better" if d.decided else "no difference is established"
         tally = f"{verdict} on these episodes: B won {d.wins}, lost {d.losses}, tied {d.n - d.wins - d.losses}"
         title = f"{self.a.env_id}: n = {d.n} pairs of episodes, starts (seed {self.a.seed}, 0..{d.n - 1})"
         note = "These are two trained policies. To compare two methods, train each with several seeds."
-        return "\n".join([title, *lines, tally + ".", note])
+        return "\n".join([title, columns(rows), tally + ".", note])
 
 
 def compare(a: EvalResult, b: EvalResult, *, name_a: str = "A", name_b: str = "B") -> Comparison:

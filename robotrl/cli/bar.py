@@ -12,7 +12,13 @@ def episodes_bar(text: str) -> Iterator[Callable[[int, int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn(text), BarColumn(bar_width=30), MofNCompleteColumn(), TextColumn("episodes"), TimeRemainingColumn())
+    columns = (
+        TextColumn(text),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TextColumn("episodes"),
+        TimeRemainingColumn(),
+    )
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(text)

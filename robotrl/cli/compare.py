@@ -74,4 +74,6 @@ def _evaluate(name: str, c: CompareConfig, other: EvalResult | None) -> EvalResu
 
 def _differing(a: EvalResult, b: EvalResult) -> list[str]:
     first, second = a.meta.get("env_config") or {}, b.meta.get("env_config") or {}
-    return [f"env.{key}: {first[key]} and {second[key]}" for key in first if key in second and first[key] != second[key]]
+    return [
+        f"env.{key}: {first[key]} and {second[key]}" for key in first if key in second and first[key] != second[key]
+    ]

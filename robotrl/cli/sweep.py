@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import os
 import re
 import subprocess
@@ -17,6 +18,7 @@ from robotrl.analysis.runs import RunData, load_run
 from robotrl.configs.compose import EXAMPLE, compose, train_keys
 from robotrl.configs.keys import read_overrides
 from robotrl.functional.statistics import bootstrap_interval, iqm
+from robotrl.runners.eval_result import columns
 from robotrl.types import RobotRLError
 
 
@@ -54,7 +56,7 @@ def sweep(argv: list[str]) -> int:
     with ThreadPoolExecutor(parallel) as pool:
         futures = [pool.submit(_run, job, parallel) for job in todo]
         try:
-            for job, future in zip(todo, futures, strict=True):
+            for future in futures:
                 stopped |= future.result() == 130
         except KeyboardInterrupt:  # the children got it too: they save and end
             stopped = True
@@ -92,24 +94,30 @@ def plan(words: list[str]) -> tuple[Path, list[Job]]:
 
 def table(jobs: list[Job]) -> str:
     """Every run's last evaluation, and over the seeds of otherwise equal runs the IQM with its interval."""
-    lines = ["", "run  state  return, mean of the last evaluation"]
-    groups: dict[str, list[float]] = {}
+    rows, groups = [("run", "state", "return", "95 % interval", "episodes")], dict[str, list[float]]()
     for job in jobs:
         data = _data(job)
         last = next(reversed(data.evaluations.values()), None) if data is not None else None
-        state = "finished" if _finished(job) else ("not started" if data is None else f"at {data.env_steps:,} env steps")
-        score = "" if last is None else f"{last.mean:.1f} (n = {last.n} episodes)"
-        lines.append(f"{job.name or 'run'}  {state}  {score}".rstrip())
+        state = (
+            "finished" if _finished(job) else ("not started" if data is None else f"at {data.env_steps:,} env steps")
+        )
+        score = ("", "", "") if last is None else (f"{last.mean:.1f}", _span(last.mean_interval), str(last.n))
+        rows.append((job.name or "run", state, *score))
         if last is not None and _finished(job):
             group = ",".join(f"{key}={value}" for key, value in job.varied if key != "seed")
             groups.setdefault(group, []).append(last.mean)
+    text = f"\nLast evaluation of each run\n{columns(rows, right=(2, 4))}"
     if any(key == "seed" for job in jobs for key, _ in job.varied):
-        lines += ["", "over seeds  n  IQM  95 % interval (bootstrap over seeds)"]
+        summary = [("over seeds", "IQM", "95 % interval", "seeds")]
         for group, scores in groups.items():
-            low, high = bootstrap_interval(scores, iqm)
-            span = f"[{low:.1f}, {high:.1f}]" if len(scores) > 1 else "unknown from one seed"
-            lines.append(f"{group or 'all'}  {len(scores)}  {iqm(scores):.1f}  {span}")
-    return "\n".join(lines)
+            span = _span(bootstrap_interval(scores, iqm))
+            summary.append((group or "all", f"{iqm(scores):.1f}", span, str(len(scores))))
+        text += f"\n\nFinished runs, bootstrap over seeds\n{columns(summary, right=(1, 3))}"
+    return text
+
+
+def _span(interval: tuple[float, float]) -> str:
+    return f"[{interval[0]:.1f}, {interval[1]:.1f}]" if math.isfinite(interval[0]) else "unknown from one"
 
 
 def _options(argv: list[str]) -> tuple[list[str], int]:
@@ -149,8 +157,11 @@ def _run(job: Job, parallel: int) -> int:
     log = job.path.parent / f"{job.path.name}.log"
     with log.open("ab") as output:
         command = [sys.executable, "-m", "robotrl", *words]
-        status = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, env=environment, check=False).returncode
-    outcome = {0: "finished", 130: "stopped"}.get(status, f"failed, see {log}")
+        status = subprocess.run(
+            command, stdout=output, stderr=subprocess.STDOUT, env=environment, check=False
+        ).returncode
+    said = log.read_text(errors="replace").strip().splitlines()
+    outcome = {0: "finished", 130: "stopped"}.get(status, f"failed, see {log}: {said[-1] if said else 'no output'}")
     print(f"{job.name or 'run'}: {outcome}", flush=True)
     return status
 

@@ -40,4 +40,4 @@ def run(argv: list[str]) -> int:
         job = Run.create(config, ["robotrl", "train", *argv])
     with job:
         train(**job.parts())
-        return job.finish(plot=lambda run_dir, file: learning_curve(run_dir, path=file))
+        return job.finish(plot=learning_curve)

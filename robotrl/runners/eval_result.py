@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -97,10 +98,8 @@ class EvalResult:
         if self.successes is not None and interval is not None:
             rate = f"{sum(self.successes)}/{self.n} = {self.success_rate:.2f}"
             rows.append(("success", rate, _span(interval, "Wilson")))
-        widths = [max(len(row[column]) for row in rows) for column in range(2)]
-        lines = [f"{name:<{widths[0]}}  {value:>{widths[1]}}  {span}".rstrip() for name, value, span in rows]
         title = f"{self.env_id}: n = {self.n} episode{'s' * (self.n != 1)}, starts {starts}, {acting}"
-        return "\n".join([title, *lines])
+        return f"{title}\n{columns(rows)}"
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dictionary: the raw episodes for `from_json`, and the summary for people."""
@@ -149,6 +148,16 @@ class EvalResult:
             raise RobotRLError(f"Cannot read the evaluation {path}: {error}") from error
         except RobotRLError as error:
             raise RobotRLError(f"{path}: {error}") from error
+
+
+def columns(rows: Sequence[Sequence[str]], right: Sequence[int] = (1,)) -> str:
+    """Rows of cells as aligned text, the columns numbered in `right` flush right."""
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+        for row in rows
+    ]
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _span(interval: Interval, method: str) -> str:
