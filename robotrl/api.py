@@ -61,6 +61,7 @@ def train(**settings: Any) -> TrainResult:
     from robotrl.analysis.plots import learning_curve
     from robotrl.configs.compose import compose, describe_preset
     from robotrl.configs.keys import flatten
+    from robotrl.runners.finish import finish
     from robotrl.runners.loop import train as loop
     from robotrl.runners.run import Run, say
 
@@ -74,7 +75,7 @@ def train(**settings: Any) -> TrainResult:
         job = Run.create(config, ["robotrl.train", *said])
     with job:
         loop(**job.parts())
-        status = job.finish(plot=learning_curve)
+        status = finish(job, plot=learning_curve)
     return TrainResult(job.dir.path, job.progress.env_steps, finished=status == 0)
 
 

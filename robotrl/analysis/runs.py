@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robotrl.runners.eval_result import EvalResult
+from robotrl.runners.outcome import evaluations, finished_env_steps
 from robotrl.types import RobotRLError
 
 if TYPE_CHECKING:
@@ -60,8 +61,7 @@ class RunData:
     @cached_property
     def evaluations(self) -> dict[int, EvalResult]:
         """Evaluations during and at the end of training, by env steps."""
-        files = [f for f in (self.path / "eval").glob("*.json") if f.stem.isdigit()]
-        return {int(f.stem): EvalResult.load(f) for f in sorted(files, key=lambda f: int(f.stem))}
+        return evaluations(self.path)
 
     @property
     def policies(self) -> dict[str, Path]:
@@ -75,8 +75,9 @@ class RunData:
 
     @property
     def finished(self) -> bool:
-        """Whether training reached its goal and saved its last policy."""
-        return "final" in self.policies and self.env_steps >= int(self.settings.get("total_env_steps", 0))
+        """Whether training reached its goal; false while it runs, and for a finished run that was given more steps."""
+        steps = finished_env_steps(self.path)
+        return steps is not None and steps >= int(self.settings.get("total_env_steps", 0))
 
     @property
     def title(self) -> str:

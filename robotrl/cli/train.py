@@ -6,6 +6,7 @@ from pathlib import Path
 
 from robotrl.analysis.plots import learning_curve
 from robotrl.configs.compose import compose, describe_preset
+from robotrl.runners.finish import finish
 from robotrl.runners.loop import train
 from robotrl.runners.run import Run
 
@@ -40,4 +41,4 @@ def run(argv: list[str]) -> int:
         job = Run.create(config, ["robotrl", "train", *argv])
     with job:
         train(**job.parts())
-        return job.finish(plot=learning_curve)
+        return finish(job, plot=learning_curve)

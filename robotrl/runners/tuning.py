@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from robotrl.configs.compose import compose
+from robotrl.runners.finish import STOPPED, finish
 from robotrl.runners.loop import train
-from robotrl.runners.run import STOPPED, Run
+from robotrl.runners.outcome import exists, finished_env_steps, last_evaluation
+from robotrl.runners.run import Run
 from robotrl.types import Metrics, RobotRLError
 
 _CALL = re.compile(r"^(loguniform|uniform|int|logint|choice)\((.*)\)$")
@@ -193,7 +195,8 @@ class Search:
         scores = []
         for seed in range(self.seeds):
             home = self.root / trial.user_attrs["home"] / f"seed-{seed}"
-            score = _last_evaluation(home)
+            known = last_evaluation(home) if finished_env_steps(home) else None  # an earlier process did this seed
+            score = None if known is None else known.mean
             if score is None:
                 score = self._train(trial if seed == 0 else None, [*self.words, *words, f"seed={seed}"], home)
             if score is None or score == float("-inf"):
@@ -202,7 +205,7 @@ class Search:
         return sum(scores) / len(scores)
 
     def _train(self, trial: Any, words: list[str], home: Path) -> float | None:
-        if (home / "config.yaml").is_file():
+        if exists(home):
             job = Run.resume(home)
         else:
             job = Run.create(compose([*words, "video=false", f"run_dir={home}"]), ["robotrl", "tune", *words])
@@ -223,7 +226,7 @@ class Search:
             train(**parts)
             if pruned and job.progress.fraction < 1.0:
                 return float("-inf")
-            return None if job.finish() == STOPPED else value
+            return None if finish(job) == STOPPED else value
 
     def best_command(self) -> str | None:
         """The command that trains with the best values found; None before the first complete trial."""
@@ -232,13 +235,3 @@ class Search:
         except ValueError:
             return None
         return " ".join(["robotrl train", *self.words, *(f"{key}={value}" for key, value in best.params.items())])
-
-
-def _last_evaluation(home: Path) -> float | None:
-    """The value of a seed that an earlier process finished already."""
-    from robotrl.analysis.runs import load_run
-
-    if not (home / "config.yaml").is_file():
-        return None
-    run = load_run(home)
-    return next(reversed(run.evaluations.values())).mean if run.finished and run.evaluations else None

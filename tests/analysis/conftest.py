@@ -17,6 +17,7 @@ def write_run(tmp_path):
         (root / "config.yaml").write_text(
             f"env: {{id: {env}}}\nlearner_name: ppo\nseed: {seed}\ntotal_env_steps: {steps}\n"
         )
+        (root / "meta.json").write_text(json.dumps({"finished_env_steps": steps}))
         rng = np.random.default_rng(seed)
         curve = lambda s: level * (1 - np.exp(-3 * s / steps)) - 200  # noqa: E731
         lines = []
