@@ -43,7 +43,7 @@ def finish(run: Run, plot: Callable[..., Any] | None = None) -> int:
     except RobotRLError as error:
         warnings.warn(str(error))
     try:
-        meta = {"env_steps": steps, "run": str(run.dir.path)}
+        meta = {"env_steps": steps, **run.origin}
         written = [("policy", save_policy(run.learner.policy, run.dir.policy / "final", meta))]
         if plot is not None:
             written += _attempt("learning curve", lambda: _plot(run, plot))

@@ -53,7 +53,9 @@ class EvaluationHook:
         *,
         every: int,
         episodes: int,
+        origin: dict[str, Any],
     ) -> None:
+        self._origin = origin  # what every saved policy says about where it comes from
         self._learner, self._make_env, self._dir, self._progress = learner, make_env, directory, progress
         self._every, self._episodes = Every(every, progress), episodes
         self._env: Any = None
@@ -77,7 +79,7 @@ class EvaluationHook:
             result.save(self._dir.eval / f"{self._progress.env_steps}.json")
             if self.best is None or result.mean > self.best:
                 self.best = result.mean
-                save_policy(self._learner.policy, self._dir.policy / "best", {**result.meta, "eval": known})  # type: ignore[arg-type]  # learners train built-in policies
+                save_policy(self._learner.policy, self._dir.policy / "best", {**result.meta, **self._origin, "eval": known})  # type: ignore[arg-type]  # learners train built-in policies
         except OSError as error:
             warnings.warn(f"The evaluation at {self._progress.env_steps} env steps could not be written: {error}.")
         set_rng_state(streams)  # an env may draw from the global ones when it is made, which depends on resuming

@@ -98,6 +98,7 @@ class Run:
             progress,
             every=config.eval_every,
             episodes=config.eval_episodes,
+            origin=self.origin,
         )
         purge_after = progress.env_steps if any(self.dir.path.glob("events.out.*")) else None
         writers = side_writers(
@@ -207,6 +208,12 @@ class Run:
         from robotrl.runners.finish import finish
 
         return finish(self, plot)
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What a saved policy says about its training: from it alone its env can be built again, wrappers included."""
+        c = self.config
+        return {"run": str(self.dir.path), "learner": c.learner_name, "seed": c.seed, "env_config": asdict(c.env)}
 
     @property
     def resume_command(self) -> str:

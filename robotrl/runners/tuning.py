@@ -88,12 +88,12 @@ def read_space(path: str | Path) -> dict[str, Range]:
     except Exception as error:
         raise RobotRLError(f"Cannot read the search space {path}: {error}") from error
     space = {}
-    for key, value in content.items() if isinstance(content, dict) else ():
+    for key, value in ((str(k), v) for k, v in content.items()) if isinstance(content, dict) else ():
         text = f"choice({','.join(map(str, value))})" if isinstance(value, list) else str(value)
         searched = Range.parse(text)
         if searched is None:
             raise RobotRLError(f"{path}: {key} is {value!r}; write a list of choices or a range, as in uniform(0.9,1).")
-        space[str(key)] = searched
+        space[key] = searched
     if not space:
         raise RobotRLError(f"{path} holds no keys. Write them as in: learner.learning_rate: loguniform(1e-5,1e-2)")
     return space
