@@ -59,7 +59,13 @@ def learning_curve(run: Run, *, path: str | os.PathLike[str] | None = None, titl
         axes.fill_between(steps, low, high, color=COLOURS[0], alpha=0.2, linewidth=0)
         axes.plot(steps, means, "o-", color=COLOURS[0], markersize=4, linewidth=1.8, label=label)
         axes.errorbar(
-            steps, means, yerr=[means - low, high - means], fmt="none", ecolor=COLOURS[0], elinewidth=1, capsize=2
+            steps,
+            means,
+            yerr=np.stack([means - low, high - means]),
+            fmt="none",
+            ecolor=COLOURS[0],
+            elinewidth=1,
+            capsize=2,
         )
         axes.annotate(
             f"{means[-1]:.0f}", (steps[-1], means[-1]), xytext=(6, 0), textcoords="offset points", va="center",

@@ -29,7 +29,8 @@ robotrl <verb> --help shows a verb's keys and an example. A mistake is told in o
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit status: 0, 1 for a failure, 2 for a mistake in what was asked."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    # no `list(...)` here: once its verb is imported, that name is the module robotrl.cli.list
+    words = [*(sys.argv[1:] if argv is None else argv)]
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     if not words or words[0] in ("--help", "-h", "help"):
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb, rest = words[0], words[1:]
     try:
         if verb not in VERBS:
-            raise RobotRLError(f"Unknown verb '{verb}'.{nearest(verb, list(VERBS))} All verbs: {', '.join(VERBS)}.")
+            raise RobotRLError(f"Unknown verb '{verb}'.{nearest(verb, [*VERBS])} All verbs: {', '.join(VERBS)}.")
         module = importlib.import_module(f"robotrl.cli.{verb}")
         if "--help" in rest or "-h" in rest:
             print(f"{module.HELP.strip()}\n\nExample:\n  {module.EXAMPLE}")
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RobotRLError as error:
         if debug:
             raise
-        print(f"robotrl {verb}: {error}", file=sys.stderr)
+        print(f"robotrl{f' {verb}' if verb in VERBS else ''}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         if debug:

@@ -41,7 +41,7 @@ def run(argv: list[str]) -> int:
     """Evaluate what is not evaluated yet, and print the comparison."""
     names = [word for word in argv if "=" not in word and not word.startswith("-")]
     if len(names) != 2:
-        raise RobotRLError(f"robotrl compare needs two things to compare, got {len(names)}. As in: {EXAMPLE}")
+        raise RobotRLError(f"Compare which two? Got {len(names)} names. As in: {EXAMPLE}")
     config = read_config(CompareConfig(), [w for w in argv if w not in names], example="episodes=100")
     known = [EvalResult.load(name) if Path(name).is_file() else None for name in names]
     given = next((result for result in known if result is not None), None)

@@ -13,6 +13,7 @@ HELP = """robotrl list [envs | learners | policies | presets | runs [folder]]
 Without a word: everything but runs. `runs` reads the folder `runs`, or the one that is named.
 """
 EXAMPLE = "robotrl list envs"
+SPAN = "[{:.1f}, {:.1f}]"
 
 
 def run(argv: list[str]) -> int:
@@ -48,13 +49,23 @@ def _lines(kind: str) -> list[str]:
 
 def _runs(root: Path) -> int:
     from robotrl.analysis.runs import find_runs
+    from robotrl.runners.eval_result import columns
 
     found = find_runs(root)
     if not found:
         print(f"There are no runs in {root.absolute()}.")
+    rows = [("run", "what", "state", "return", "95 % interval", "episodes")]
     for item in found:
-        last = next(reversed(item.evaluations.values()), None)
-        score = "not evaluated" if last is None else f"return {last.mean:.1f} (n = {last.n})"
-        state = "finished" if item.finished else f"{item.env_steps:,} of {item.settings.get('total_env_steps', 0):,}"
-        print(f"{item.path}  {item.title}  {state}  {score}")
+        try:
+            last = next(reversed(item.evaluations.values()), None)
+            goal = item.settings.get("total_env_steps", 0)
+            state = "finished" if item.finished else f"{item.env_steps:,} of {goal:,} env steps"
+            score = (
+                ("", "", "") if last is None else (f"{last.mean:.1f}", SPAN.format(*last.mean_interval), str(last.n))
+            )
+            rows.append((str(item.path), item.title, state, *score))
+        except RobotRLError as error:  # one damaged run hides no other
+            rows.append((str(item.path), "", f"damaged: {error}", "", "", ""))
+    if found:
+        print(columns(rows, right=(3, 5)))
     return 0

@@ -45,20 +45,18 @@ def run(argv: list[str]) -> int:
     words, space = split_words([word for word in argv if word not in own])
     space |= read_space(config.space) if config.space else {}
     if not config.run_dir or not space or config.trials < 1 or config.seeds < 1:
-        raise RobotRLError(
-            f"robotrl tune needs run_dir= and a range to search, trials and seeds >= 1. As in: {EXAMPLE}"
-        )
+        raise RobotRLError(f"A search needs run_dir=, a range, and trials and seeds of at least 1. As in: {EXAMPLE}")
     if any(word.startswith(("seed=", "resume=")) for word in words):
-        raise RobotRLError("robotrl tune sets the seed itself (seeds= says how many) and continues by itself.")
+        raise RobotRLError(
+            "A search sets the seed itself (seeds= says how many) and continues when it is called again."
+        )
     compose([*words, *(f"{key}={searched.values[0]}" for key, searched in space.items())])  # mistakes first
     search = Search(Path(config.run_dir), words, space, seeds=config.seeds, prune=config.prune, say=print)
     status = search.run(config.trials)
-    command = search.best_command()
-    if command is not None:
-        best = search.study.best_trial
-        print(f"best of {search.done} trials: return {best.value:.1f} with {best.params}")
+    best = search.best()
+    if best is not None:
+        print(best)
         print("The best of many trials is a lucky one: train it again with new seeds before you report it.")
-        print(f"  {command}")
     if status:
         print("Stopped. To continue: the same command again.")
     return status

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from robotrl.configs.compose import compose
+from robotrl.functional.statistics import bootstrap_interval, mean
 from robotrl.runners.finish import STOPPED, finish
 from robotrl.runners.loop import train
 from robotrl.runners.outcome import exists, finished_env_steps, last_evaluation
@@ -51,6 +52,9 @@ class Range:
             example = {"choice": "choice(64,128)", "loguniform": "loguniform(1e-5,1e-2)"}.get(result.kind, "int(4,16)")
             raise RobotRLError(f"Cannot search in '{text}': write it like {example}, with low < high, logs above 0.")
         return result
+
+    def __str__(self) -> str:
+        return f"{self.kind}({','.join(self.values)})"
 
     def suggest(self, trial: Any, key: str) -> str:
         """Ask Optuna for a value, as it would be written on the command line."""
@@ -144,13 +148,13 @@ class Search:
         self._requeue()
 
     def _check_same(self) -> None:
-        said = {"words": sorted(self.words), "space": {k: [r.kind, *r.values] for k, r in sorted(self.space.items())}}
+        said = sorted([*self.words, *(f"{key}={searched}" for key, searched in self.space.items())])
         before = self.study.user_attrs.get("search")
         if before is None:
             self.study.set_user_attr("search", said)
         elif before != said:
             raise RobotRLError(
-                f"{self.root} holds a search with other settings: {before}. Repeat its words to continue it, or choose "
+                f"{self.root} holds another search: {' '.join(before)}. Repeat these words to continue it, or choose "
                 "another run_dir=."
             )
 
@@ -187,7 +191,7 @@ class Search:
                 return STOPPED
             pruned = value == float("-inf")
             self.study.tell(trial, None if pruned else value, state=state.PRUNED if pruned else state.COMPLETE)
-            self._say("  pruned" if pruned else f"  return {value:.1f}")
+            self._say("  pruned" if pruned else f"  {self._score(trial.user_attrs['home'])}")
         return 0
 
     def _trial(self, trial: Any, words: list[str]) -> float | None:
@@ -228,10 +232,22 @@ class Search:
                 return float("-inf")
             return None if finish(job) == STOPPED else value
 
-    def best_command(self) -> str | None:
-        """The command that trains with the best values found; None before the first complete trial."""
+    def _score(self, home: str) -> str:
+        """The value of a complete trial with its uncertainty."""
+        results = [last_evaluation(self.root / home / f"seed-{seed}") for seed in range(self.seeds)]
+        found = [result for result in results if result is not None]
+        value = mean([result.mean for result in found])
+        low, high = found[0].mean_interval if len(found) == 1 else bootstrap_interval([r.mean for r in found])
+        over = "episodes" if len(found) == 1 else "seeds"
+        n = f"n = {found[0].n} episodes, seeds 0..{len(found) - 1}" if len(found) > 1 else f"n = {found[0].n}, seed 0"
+        return f"return {value:.1f} [{low:.1f}, {high:.1f}] ({n}; 95 % bootstrap over {over})"
+
+    def best(self) -> str | None:
+        """The best trial and the command that trains with its values; None before the first complete one."""
         try:
             best = self.study.best_trial
         except ValueError:
             return None
-        return " ".join(["robotrl train", *self.words, *(f"{key}={value}" for key, value in best.params.items())])
+        values = [f"{key}={value}" for key, value in best.params.items()]
+        score = self._score(best.user_attrs["home"])
+        return f"best of {self.done} trials: {score}\n  {' '.join(['robotrl train', *self.words, *values])}"
