@@ -1,7 +1,5 @@
 import importlib
 import shlex
-import subprocess
-import sys
 import tomllib
 
 import pytest
@@ -64,13 +62,6 @@ def test_the_version_is_the_one_of_the_package(program):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert robotrl.__version__ == project["version"]
     assert program("--version")[1] == f"robotrl {project['version']}\n"
-
-
-def test_the_module_is_the_program_too():
-    done = subprocess.run(
-        [sys.executable, "-m", "robotrl.cli", "--version"], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.startswith("robotrl ")
 
 
 def test_lists_name_what_is_registered(program):

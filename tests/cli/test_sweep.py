@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 
@@ -45,31 +46,24 @@ def test_a_mistake_in_any_run_is_told_before_the_first_starts(program, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_sweep_runs_each_in_its_own_process_then_only_what_is_missing(program, tmp_path):
-    line = f"train --multirun {TINY} env=Hopper-v5 seed=0,1 run_dir=sw --jobs 2"
-    status, out, _ = program(line)
-    assert status == 0
-    assert "sweep of 2 runs in sw: 0 finished, 2 to do" in out
-    assert "Finished runs, bootstrap over seeds" in out
-    assert (tmp_path / "sw" / "seed=0" / "policy" / "final" / "policy.json").is_file()
-    assert "Done: 64 env steps" in (tmp_path / "sw" / "seed=1.log").read_text()
-    assert json.loads((tmp_path / "sw" / "sweep.json").read_text())["runs"] == ["seed=0", "seed=1"]
-    status, out, _ = program(line)
-    assert "2 finished, 0 to do" in out
+def test_a_sweep_skips_what_is_finished_resumes_what_is_not_and_goes_on_after_a_failure(program, trained, tmp_path):
+    for seed in (0, 1):
+        shutil.copytree(trained, tmp_path / "sw" / f"seed={seed}")
     (tmp_path / "sw" / "seed=1" / "meta.json").write_text("{}")  # as a kill would leave it: begun, not finished
-    status, out, _ = program(line)
-    assert (status, "1 finished, 1 to do" in out) == (0, True)
-    assert "Resuming" in (tmp_path / "sw" / "seed=1.log").read_text()
-
-
-def test_a_run_that_fails_is_told_with_its_last_words_and_the_others_go_on(program, tmp_path):
-    (tmp_path / "sw" / "seed=0").mkdir(parents=True)
-    (tmp_path / "sw" / "seed=0" / "mine.txt").write_text("not a run")
-    status, out, _ = program(f"train --multirun {TINY} env=Hopper-v5 seed=0,1 run_dir=sw")
+    (tmp_path / "sw" / "seed=2").mkdir()
+    (tmp_path / "sw" / "seed=2" / "mine.txt").write_text("not a run")
+    status, out, _ = program(f"train --multirun {TINY} env=Hopper-v5 seed=range(0,4) run_dir=sw --jobs 2")
     assert status == 1
-    assert "seed=0: failed, see sw/seed=0.log: robotrl train: The run directory sw/seed=0 is not empty" in out
-    assert "seed=1: finished" in out
+    assert "sweep of 4 runs in sw: 1 finished, 3 to do" in out
+    assert "Resuming" in (tmp_path / "sw" / "seed=1.log").read_text()
+    assert "seed=2: failed, see sw/seed=2.log: robotrl train: The run directory sw/seed=2 is not empty" in out
+    assert "Done: 64 env steps" in (tmp_path / "sw" / "seed=3.log").read_text()
+    assert (tmp_path / "sw" / "seed=3" / "policy" / "final" / "policy.json").is_file()
+    assert out.count(": finished") == 2
+    assert "Finished runs, bootstrap over seeds" in out
     assert "To continue: the same command again." in out
+    names = [f"seed={seed}" for seed in range(4)]
+    assert json.loads((tmp_path / "sw" / "sweep.json").read_text())["runs"] == names
 
 
 def test_a_stopped_sweep_says_so(program, monkeypatch):
