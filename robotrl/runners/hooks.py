@@ -79,9 +79,8 @@ class EvaluationHook:
             result.save(self._dir.eval / f"{self._progress.env_steps}.json")
             if self.best is None or result.mean > self.best:
                 self.best = result.mean
-                save_policy(
-                    self._learner.policy, self._dir.policy / "best", {**result.meta, **self._origin, "eval": known}
-                )  # type: ignore[arg-type]  # learners train built-in policies
+                meta = {**result.meta, **self._origin, "eval": known}
+                save_policy(self._learner.policy, self._dir.policy / "best", meta)  # type: ignore[arg-type]  # learners train built-in policies
         except OSError as error:
             warnings.warn(f"The evaluation at {self._progress.env_steps} env steps could not be written: {error}.")
         set_rng_state(streams)  # an env may draw from the global ones when it is made, which depends on resuming
