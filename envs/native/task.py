@@ -9,13 +9,14 @@ last evaluation of the dynamics within that step, as after MuJoCo's `mj_step`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, override
 
 import mujoco
 import numpy as np
 from mujoco.batch import Batch
 from numpy.typing import NDArray
 
+from robotrl.envs.seeding import EpisodeStreams
 from robotrl.types import RobotRLError, StateDict
 
 Float = NDArray[np.float64]
@@ -28,7 +29,7 @@ class Task:
     """Base of the native tasks; the dataclass fields are the options of Gymnasium's constructor.
 
     The env calls `attach` once, then per control step `before_step`, MuJoCo, `after_step`, and `observe`; for rows
-    that start an episode `start` for each, then `after_reset` and `observe` for all of them.
+    that start an episode `start_rows`, `after_reset` and `observe`.
     """
 
     xml_file: str = ""
@@ -61,7 +62,6 @@ class Task:
         # time, qpos and qvel come first in a state row, so the observation of most tasks is one slice of it
         self.coords: Float = batch.state[:, 1 : 1 + model.nq + model.nv]
         self.init_qpos: Float = model.qpos0.copy()
-        self.init_qvel: Float = np.zeros(model.nv)
         self.dt: float = model.opt.timestep * self.frame_skip
         self.body_mass: Float = model.body_mass.copy()  # kg, [nbody]; [N, nbody] where masses are randomised
         self.reward: Float = np.zeros(self.num_envs)
@@ -76,8 +76,8 @@ class Task:
         """Numbers in the observation of one env."""
         raise NotImplementedError
 
-    def start(self, rng: np.random.Generator, qpos: Float, qvel: Float) -> None:
-        """Write one episode's start state into `qpos [nq]` and `qvel [nv]`, from Gymnasium's distribution."""
+    def start_rows(self, streams: EpisodeStreams, rows: NDArray[np.int32], episodes: NDArray[np.int64]) -> None:
+        """Write the start states of `episodes` into the state of `rows`, from Gymnasium's distribution."""
         raise NotImplementedError
 
     def before_step(self) -> None:
@@ -124,13 +124,30 @@ def length(vectors: Float) -> Float:
     return np.sqrt(np.vecdot(vectors, vectors))
 
 
-def uniform_start(task: Task, scale: float, rng: np.random.Generator, qpos: Float, qvel: Float) -> None:
-    """The model's pose with uniform noise in `[-scale, scale)` on positions and velocities."""
-    np.add(task.init_qpos, rng.uniform(-scale, scale, qpos.size), out=qpos)
-    np.add(task.init_qvel, rng.uniform(-scale, scale, qvel.size), out=qvel)
+@dataclass(kw_only=True, eq=False)
+class NoisyTask(Task):
+    """A task whose episodes start from the model's pose with uniform noise, velocities perhaps with normal noise."""
 
+    reset_noise_scale: float = 0.1
+    """Uniform noise lies in `[-scale, scale)`; normal noise has this standard deviation."""
 
-def normal_start(task: Task, scale: float, rng: np.random.Generator, qpos: Float, qvel: Float) -> None:
-    """The model's pose with uniform noise in `[-scale, scale)` on positions, normal with std `scale` on velocities."""
-    np.add(task.init_qpos, rng.uniform(-scale, scale, qpos.size), out=qpos)
-    np.add(task.init_qvel, scale * rng.standard_normal(qvel.size), out=qvel)
+    normal_velocities: ClassVar[bool] = False
+
+    @override
+    def start_rows(self, streams: EpisodeStreams, rows: NDArray[np.int32], episodes: NDArray[np.int64]) -> None:
+        nq = self.model.nq
+        noise = np.empty((len(rows), self.coords.shape[1]))
+        # one or two draws an episode in Python, the arithmetic for all rows: robots that fall often restart often
+        for drawn, episode in zip(noise, episodes.tolist(), strict=True):
+            rng = streams.at(episode)
+            if self.normal_velocities:
+                rng.random(out=drawn[:nq])
+                rng.standard_normal(out=drawn[nq:])
+            else:
+                rng.random(out=drawn)
+        uniform = noise[:, :nq] if self.normal_velocities else noise
+        uniform *= 2.0
+        uniform -= 1.0
+        noise *= self.reset_noise_scale
+        noise[:, :nq] += self.init_qpos
+        self.coords[rows] = noise

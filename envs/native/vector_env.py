@@ -157,8 +157,7 @@ class NativeVectorEnv(VectorEnv):
             assert self._seed is not None
             self._randomiser.start_episodes(self._seed, rows, self._episode[rows])
         state[rows] = self._initial_row
-        for row in rows.tolist():
-            task.start(self._streams.at(int(self._episode[row])), task.qpos[row], task.qvel[row])
+        task.start_rows(self._streams, rows, self._episode[rows])
         self._steps[rows] = 0
         task.after_reset(self.batch, rows)
         task.observe(rows)

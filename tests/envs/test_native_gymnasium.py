@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+import scipy.stats
 
 from robotrl.envs import make_vec
 
@@ -128,3 +129,20 @@ def test_observations_rewards_terminations_and_infos_are_gymnasiums(
                 ends += 1
     assert ends > 0 or dtype is np.float64
     assert largest_force > 50.0 or not env_id.startswith(("Ant", "Humanoid")), "the steps must include contacts"
+
+
+@pytest.mark.parametrize("env_id", sorted({case[0] for case in CASES}))
+def test_episodes_start_from_gymnasiums_distribution(env_id: str) -> None:
+    count = 400
+    native: Any = make_vec(env_id, num_envs=count)
+    native.reset(seed=0)
+    peer: Any = gymnasium.make(env_id).unwrapped
+    theirs = np.empty((count, peer.model.nq + peer.model.nv))
+    for i in range(count):
+        peer.reset(seed=i)
+        theirs[i] = peer.state_vector()
+    for ours, column in zip(native.task.coords.T, theirs.T, strict=True):
+        if np.ptp(column) == 0:
+            assert np.array_equal(ours, column)
+        else:
+            assert scipy.stats.ks_2samp(ours, column).pvalue > 1e-5

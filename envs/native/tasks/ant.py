@@ -14,12 +14,12 @@ import numpy as np
 from mujoco.batch import Batch
 from numpy.typing import NDArray
 
-from robotrl.envs.native.task import Float, Rows, Task, body_id, length, normal_start
+from robotrl.envs.native.task import Float, NoisyTask, Rows, body_id, length
 from robotrl.types import StateDict
 
 
 @dataclass(kw_only=True, eq=False)
-class Ant(Task):
+class Ant(NoisyTask):
     """Reward: speed of the main body along x, plus a bonus while healthy, less squared actions and contact forces.
 
     Healthy: the state is finite and the torso's height (m) lies in `healthy_z_range`, bounds included.
@@ -36,11 +36,11 @@ class Ant(Task):
     terminate_when_unhealthy: bool = True
     healthy_z_range: tuple[float, float] = (0.2, 1.0)
     contact_force_range: tuple[float, float] = (-1.0, 1.0)
-    reset_noise_scale: float = 0.1
     exclude_current_positions_from_observation: bool = True
     include_cfrc_ext_in_observation: bool = True
 
     walks: ClassVar[bool] = True
+    normal_velocities: ClassVar[bool] = True
     unit: ClassVar[str] = (
         "positions m and quaternion and rad; velocities m/s and rad/s; contact torques and forces clipped"
     )
@@ -62,10 +62,6 @@ class Ant(Task):
     def obs_size(self) -> int:
         contacts = self.forces.shape[1] - 6 if self.include_cfrc_ext_in_observation else 0
         return self.coords.shape[1] - self.skip + contacts
-
-    @override
-    def start(self, rng: np.random.Generator, qpos: Float, qvel: Float) -> None:
-        normal_start(self, self.reset_noise_scale, rng, qpos, qvel)
 
     @override
     def after_step(self, actions: NDArray[np.floating[Any]]) -> dict[str, NDArray[Any]]:

@@ -15,6 +15,7 @@ from mujoco.batch import Batch
 from numpy.typing import NDArray
 
 from robotrl.envs.native.task import Float, Rows, Task, body_id, length
+from robotrl.envs.seeding import EpisodeStreams
 
 
 @dataclass(kw_only=True, eq=False)
@@ -22,6 +23,15 @@ class _Arm(Task):
     @override
     def bind(self, batch: Batch) -> None:
         self.xpos: Float = batch.bind("xpos")
+
+    def start(self, rng: np.random.Generator, qpos: Float, qvel: Float) -> None:
+        """Write one episode's start state."""
+        raise NotImplementedError
+
+    @override
+    def start_rows(self, streams: EpisodeStreams, rows: NDArray[np.int32], episodes: NDArray[np.int64]) -> None:
+        for row, episode in zip(rows.tolist(), episodes.tolist(), strict=True):
+            self.start(streams.at(episode), self.qpos[row], self.qvel[row])
 
     @override
     def after_reset(self, batch: Batch, rows: NDArray[np.int32]) -> None:
@@ -57,7 +67,7 @@ class Reacher(_Arm):
         while goal @ goal >= 0.04:
             goal = rng.uniform(-0.2, 0.2, 2)
         qpos[-2:] = goal
-        qvel[:] = self.init_qvel + rng.uniform(-0.005, 0.005, qvel.size)
+        qvel[:] = rng.uniform(-0.005, 0.005, qvel.size)
         qvel[-2:] = 0.0
 
     @override
@@ -108,7 +118,7 @@ class Pusher(_Arm):
             cylinder[:] = rng.uniform(-0.3, 0.0), rng.uniform(-0.2, 0.2)
         qpos[-4:-2] = cylinder
         qpos[-2:] = 0.0
-        qvel[:] = self.init_qvel + rng.uniform(-0.005, 0.005, qvel.size)
+        qvel[:] = rng.uniform(-0.005, 0.005, qvel.size)
         qvel[-4:] = 0.0
 
     @override

@@ -13,7 +13,7 @@ import numpy as np
 from mujoco.batch import Batch
 from numpy.typing import NDArray
 
-from robotrl.envs.native.task import Float, Rows, Task, length, uniform_start
+from robotrl.envs.native.task import Float, NoisyTask, Rows, length
 from robotrl.types import StateDict
 
 _UNIT = (
@@ -27,7 +27,7 @@ def _view_from(height: float) -> dict[str, Any]:
 
 
 @dataclass(kw_only=True, eq=False)
-class _Body(Task):
+class _Body(NoisyTask):
     """What both observe: state, inertias and velocities of the bodies, actuator and contact forces."""
 
     frame_skip: int = 5
@@ -62,10 +62,6 @@ class _Body(Task):
     @override
     def obs_size(self) -> int:
         return sum(values.shape[1] - first for values, first in self.parts)
-
-    @override
-    def start(self, rng: np.random.Generator, qpos: Float, qvel: Float) -> None:
-        uniform_start(self, self.reset_noise_scale, rng, qpos, qvel)
 
     @override
     def after_reset(self, batch: Batch, rows: NDArray[np.int32]) -> None:

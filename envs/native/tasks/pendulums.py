@@ -13,11 +13,11 @@ import numpy as np
 from mujoco.batch import Batch
 from numpy.typing import NDArray
 
-from robotrl.envs.native.task import Float, Rows, Task, normal_start, uniform_start
+from robotrl.envs.native.task import Float, NoisyTask, Rows
 
 
 @dataclass(kw_only=True, eq=False)
-class InvertedPendulum(Task):
+class InvertedPendulum(NoisyTask):
     """Reward 1 a step while the pole's angle stays within 0.2 rad; terminates beyond."""
 
     xml_file: str = "inverted_pendulum.xml"
@@ -30,10 +30,6 @@ class InvertedPendulum(Task):
     @override
     def obs_size(self) -> int:
         return 4
-
-    @override
-    def start(self, rng: np.random.Generator, qpos: Float, qvel: Float) -> None:
-        uniform_start(self, self.reset_noise_scale, rng, qpos, qvel)
 
     @override
     def after_step(self, actions: NDArray[np.floating[Any]]) -> dict[str, NDArray[Any]]:
@@ -49,7 +45,7 @@ class InvertedPendulum(Task):
 
 
 @dataclass(kw_only=True, eq=False)
-class InvertedDoublePendulum(Task):
+class InvertedDoublePendulum(NoisyTask):
     """Reward: a bonus while the tip stays above 1 m, less its squared distance to the upright and squared velocities.
 
     Tip position and constraint force are those of the last evaluation of the dynamics within the step.
@@ -58,8 +54,8 @@ class InvertedDoublePendulum(Task):
     xml_file: str = "inverted_double_pendulum.xml"
     frame_skip: int = 5
     healthy_reward: float = 10.0
-    reset_noise_scale: float = 0.1
 
+    normal_velocities: ClassVar[bool] = True
     view: ClassVar[dict[str, Any]] = {"distance": 3.5, "lookat": (0.0, 0.0, 0.4), "elevation": -15.0}
     unit: ClassVar[str] = "cart m; sin, cos of two angles; m/s and rad/s within 10; constraint force N within 10"
 
@@ -71,10 +67,6 @@ class InvertedDoublePendulum(Task):
     @override
     def obs_size(self) -> int:
         return 9
-
-    @override
-    def start(self, rng: np.random.Generator, qpos: Float, qvel: Float) -> None:
-        normal_start(self, self.reset_noise_scale, rng, qpos, qvel)
 
     @override
     def after_step(self, actions: NDArray[np.floating[Any]]) -> dict[str, NDArray[Any]]:

@@ -15,18 +15,17 @@ import numpy as np
 from mujoco.batch import Batch
 from numpy.typing import NDArray
 
-from robotrl.envs.native.task import Float, Rows, Task, length, normal_start, uniform_start
+from robotrl.envs.native.task import NoisyTask, Rows, length
 
 _PLANAR_UNIT = "positions m and rad, then velocities m/s and rad/s"
 
 
 @dataclass(kw_only=True, eq=False)
-class Runner(Task):
+class Runner(NoisyTask):
     """What the four share."""
 
     forward_reward_weight: float = 1.0
     ctrl_cost_weight: float = 0.1
-    reset_noise_scale: float = 0.1
     exclude_current_positions_from_observation: bool = True
 
     walks: ClassVar[bool] = True
@@ -42,10 +41,6 @@ class Runner(Task):
     @override
     def obs_size(self) -> int:
         return self.coords.shape[1] - self.skip
-
-    @override
-    def start(self, rng: np.random.Generator, qpos: Float, qvel: Float) -> None:
-        uniform_start(self, self.reset_noise_scale, rng, qpos, qvel)
 
     @override
     def before_step(self) -> None:
@@ -78,9 +73,7 @@ class HalfCheetah(Runner):
     frame_skip: int = 5
     default_camera_config: dict[str, Any] | None = field(default_factory=lambda: {"distance": 4.0})
 
-    @override
-    def start(self, rng: np.random.Generator, qpos: Float, qvel: Float) -> None:
-        normal_start(self, self.reset_noise_scale, rng, qpos, qvel)
+    normal_velocities: ClassVar[bool] = True
 
 
 def _side_view(distance: float) -> dict[str, Any]:
