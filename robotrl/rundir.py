@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -141,6 +142,16 @@ class RunDir:
         except (OSError, ValueError):
             return {}
         return meta if isinstance(meta, dict) else {}
+
+    def save_randomisation(self, env_steps: int, record: Mapping[str, Any]) -> None:
+        """Write `randomisation.json`: `field/object` -> one number a simulation; `env.randomise.record` replays it."""
+        values = {name: [float(v) for v in column] for name, column in record.items()}
+        try:
+            write_atomic(
+                self.path / "randomisation.json", json.dumps({"env_steps": env_steps, "record": values}) + "\n"
+            )
+        except OSError as error:
+            warnings.warn(f"{self.path / 'randomisation.json'} could not be written: {error}.")
 
     def mark_finished(self, env_steps: int) -> None:
         """Record in `meta.json` that training reached its goal and everything is written."""

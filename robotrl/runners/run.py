@@ -202,6 +202,9 @@ class Run:
             "log": self.logging.state_dict(),
         }
         save_checkpoint(self.dir.checkpoints, state, step=self.progress.env_steps, keep=self.config.checkpoint_keep)
+        record = getattr(self.collector.env.unwrapped, "randomisation", {})
+        if record:  # the physics in force now; those of every episode follow from the config and the seed
+            self.dir.save_randomisation(self.progress.env_steps, record)
 
     def finish(self, plot: Callable[..., Any] | None = None) -> int:
         """See `runners.finish.finish`; call it after the loop."""

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from robotrl.configs.compose import compose
+from robotrl.envs import make_vec
 from robotrl.policies.io import load_policy
 from robotrl.registry import learners
 from robotrl.rundir import RunDir
@@ -19,6 +20,10 @@ TASKS = {
     "wrapped": ("env.action_repeat=2", "env.history=3", "env.obs_delay=1", "env.action_delay=1"),
     "recurrent, terminating": ("env=Hopper-v5", "policy=gru", "policy.gru_size=4"),
     "contact forces": ("env=Ant-v5", "num_envs=2", "total_env_steps=320"),
+    "dm_control": ("env=dmc/cartpole-swingup", "num_envs=2", "total_env_steps=320", "eval_every=0"),
+    "randomised physics": (
+        "env.randomise=[{field: geom_friction, distribution: uniform, low: 0.5, high: 2.0, mode: scale}]",
+    ),
 }
 
 
@@ -162,6 +167,26 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(tmp_path, tiny, u
         pass
     assert tiny.resume(tmp_path / "x") == 0
     tiny.assert_same_end(uninterrupted(), tmp_path / "x")
+
+
+def test_randomised_physics_are_written_down_and_can_be_replayed(uninterrupted):
+    path = uninterrupted(*TASKS["randomised physics"]) / "randomisation.json"
+    record = json.loads(path.read_text())["record"]
+    assert all(len(values) == 4 for values in record.values())
+    env = make_vec("HalfCheetah-v5", num_envs=4, randomise={"record": record})
+    env.reset(seed=0)
+    assert {name: values.tolist() for name, values in env.randomisation.items()} == record
+
+
+def test_an_env_without_exact_state_says_at_start_and_at_resume_what_that_means(tmp_path, tiny, capsys):
+    words = ("env=gym/Pendulum-v1", "num_envs=2", "total_env_steps=320")
+    assert tiny.start(tmp_path / "x", *words, stop_at=150) == 130
+    assert "gym/Pendulum-v1 cannot save its exact state: after a resume, running episodes" in capsys.readouterr().out
+    run = Run.resume(tmp_path / "x")
+    assert "cannot restore its exact state: the running episodes are cut off, new ones start" in capsys.readouterr().out
+    fresh = run.collector.collect(run.learner.acting, 4)
+    assert fresh["is_first"][0].all()
+    assert tiny.complete(run) == 0
 
 
 def test_a_run_killed_while_it_finished_finishes(tmp_path, tiny, uninterrupted):
