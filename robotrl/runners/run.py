@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
@@ -205,12 +205,6 @@ class Run:
         record = getattr(self.collector.env.unwrapped, "randomisation", {})
         if record:  # the physics in force now; those of every episode follow from the config and the seed
             self.dir.save_randomisation(self.progress.env_steps, record)
-
-    def finish(self, plot: Callable[..., Any] | None = None) -> int:
-        """See `runners.finish.finish`; call it after the loop."""
-        from robotrl.runners.finish import finish
-
-        return finish(self, plot)
 
     @property
     def origin(self) -> dict[str, Any]:
