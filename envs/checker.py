@@ -75,7 +75,7 @@ def _run(env: Any, make: Callable[[int], Any] | None, *, random_starts: bool) ->
             problems.extend(check)
         except Exception as error:  # a check that cannot finish is a finding, not the end of the others
             problems.append(f"{what.capitalize()} raised {type(error).__name__}: {error} It must run without errors.")
-    return problems
+    return list(dict.fromkeys(problems))
 
 
 def _check_declarations(env: Any) -> Iterator[str]:
