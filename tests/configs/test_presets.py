@@ -1,0 +1,53 @@
+import math
+
+import pytest
+
+from robotrl.analysis.runs import load_run
+from robotrl.configs.compose import CONFIG_DIR, compose, presets
+from robotrl.envs.registry import environments
+from robotrl.registry import learners
+from robotrl.runners.finish import finish
+from robotrl.runners.loop import train
+from robotrl.runners.run import Run
+
+ALL = [(learner, preset) for learner in learners.names() for preset in presets(learner)]
+
+
+@pytest.mark.parametrize(("learner", "preset"), ALL)
+def test_a_preset_composes_builds_and_runs_an_iteration(learner, preset, tmp_path):
+    words = [f"learner={learner}", f"preset={preset}"]
+    config = compose(words)
+    assert config.preset == f"{learner}/{preset}"
+    one = config.num_envs * config.schedule.rollout_steps + config.schedule.warmup_env_steps
+    short = [
+        f"total_env_steps={one}",
+        "eval_episodes=1",
+        "env.time_limit=40",
+        "video=false",
+        f"run_dir={tmp_path / 'r'}",
+    ]
+    run = Run.create(compose([*words, *short]))
+    with run:
+        train(**run.parts())
+        assert finish(run) == 0
+    row = load_run(tmp_path / "r").metrics.iloc[-1]
+    losses = [value for key, value in row.items() if str(key).startswith("loss/")]
+    assert losses
+    assert all(math.isfinite(value) for value in losses)
+
+
+@pytest.mark.parametrize(("learner", "preset"), [p for p in ALL if p[1] in environments])
+def test_a_preset_named_after_an_env_is_for_that_env(learner, preset):
+    assert compose([f"learner={learner}", f"preset={preset}"]).env.id == preset
+    assert compose([f"learner={learner}", f"env={preset}"]).preset == f"{learner}/{preset}"
+
+
+@pytest.mark.parametrize("learner", learners.names())
+def test_every_learner_has_a_shared_preset_and_its_yaml_starts_from_its_schema(learner):
+    assert "shared" in presets(learner)
+    text = (CONFIG_DIR / "learner" / f"{learner}.yaml").read_text()
+    assert f"defaults:\n  - {learner}_schema\n" in text
+
+
+def test_every_preset_is_of_a_registered_learner():
+    assert {path.name for path in (CONFIG_DIR / "preset").iterdir()} <= set(learners.names())
