@@ -11,7 +11,7 @@ from robotrl.runners.eval_result import EvalResult, columns
 from robotrl.types import RobotRLError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Comparison:
     """B minus A over the episodes both played. Prints as a table."""
 
@@ -42,6 +42,8 @@ class Comparison:
         title = f"{self.a.env_id}: n = {d.n} pairs of episodes, starts (seed {self.a.seed}, 0..{d.n - 1})"
         note = "These are two trained policies. To compare two methods, train each with several seeds."
         return "\n".join([title, columns(rows), tally + ".", note])
+
+    __repr__ = __str__  # what a notebook shows
 
 
 def compare(a: EvalResult, b: EvalResult, *, name_a: str = "A", name_b: str = "B") -> Comparison:

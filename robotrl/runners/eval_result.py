@@ -17,7 +17,7 @@ from robotrl.types import RobotRLError
 FORMAT_VERSION = 1
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class EvalResult:
     """Returns, lengths and successes of the episodes 0 .. n - 1 of `seed`. Prints as a table."""
 
@@ -100,6 +100,8 @@ class EvalResult:
             rows.append(("success", rate, _span(interval, "Wilson")))
         title = f"{self.env_id}: n = {self.n} episode{'s' * (self.n != 1)}, starts {starts}, {acting}"
         return f"{title}\n{columns(rows)}"
+
+    __repr__ = __str__  # what a notebook shows
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dictionary: the raw episodes for `from_json`, and the summary for people."""
