@@ -1,0 +1,112 @@
+"""What the tests of every learner must know of one: the only thing to add when a learner is registered."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robotrl.collect import Collector
+from robotrl.policies import build_policy
+from robotrl.policies.config import PolicyConfig
+from robotrl.registry import learners
+from robotrl.runners.loop import Schedule
+from robotrl.seeding import seed_everything
+from robotrl.types import Obs
+from tests import envs_for_tests as envs
+from tests.protocol.harness import Parts
+
+TASKS = {
+    ("mlp", "continuous"): envs.Target,
+    ("mlp", "discrete"): envs.Pick,
+    ("cnn", "continuous"): envs.SpotContinuous,
+    ("cnn", "discrete"): envs.Spot,
+    ("gru", "continuous"): envs.MemoryContinuous,
+    ("gru", "discrete"): envs.Memory,
+}
+"""A tiny task for each kind of policy and action; memory is what a recurrent policy needs."""
+
+
+@dataclass(frozen=True)
+class Learning:
+    """How a learner gets a task done in a few seconds: the return to reach and how."""
+
+    reach: float
+    iterations: int
+    rollout_steps: int = 16
+    num_envs: int = 16
+    config: Mapping[str, Any] = field(default_factory=dict)
+    env: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One registered learner."""
+
+    combinations: tuple[tuple[str, str], ...]
+    """Kinds of policy and action it is made for, keys of `TASKS`."""
+    losses: Callable[[Any], set[str]]
+    """The names of its loss coefficients."""
+    value: Callable[[Any, Obs], Tensor]
+    """Its estimate of the value of observations `[N, ...]`, in the env's reward units, `[N]`."""
+    value_config: Mapping[str, Any]
+    """Settings under which `value` converges to the value of a constant reward with discount 0.9."""
+    value_iterations: int
+    learning: Mapping[tuple[str, str], Learning]
+    quick: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that make an iteration cheap."""
+    schedule: Mapping[str, Any] = field(default_factory=lambda: {"rollout_steps": 12, "updates": 1.0})
+    exempt: Mapping[str, str] = field(default_factory=dict)
+    """Claims that do not apply (a test's name without `test_`): a written reason each, listed in the docs."""
+
+
+def _ppo_value(learner: Any, obs: Obs) -> Tensor:
+    hidden = torch.zeros(len(next(iter(obs.values()))), learner.critic.gru_size)
+    return learner.critic(learner.critic_inputs(obs), hidden)[0].squeeze(-1)
+
+
+_FAST = {"learning_rate": 5e-3, "lr_schedule": "constant", "gamma": 0.5, "num_epochs": 4}
+
+CASES = {
+    "ppo": Case(
+        combinations=tuple(TASKS),
+        losses=lambda learner: set(learner._coef),
+        value=_ppo_value,
+        value_config={
+            "gamma": 0.9, "normalise_reward": False, "learning_rate": 1e-2, "lr_schedule": "constant",
+            "num_minibatches": 1, "value_coef": 1.0, "max_grad_norm": 100.0,
+        },
+        value_iterations=60,
+        learning={
+            ("mlp", "continuous"): Learning(-0.25, 40, config=_FAST),
+            ("mlp", "discrete"): Learning(7.8, 12, config=_FAST),
+            ("cnn", "continuous"): Learning(-0.4, 30, config=_FAST),
+            ("cnn", "discrete"): Learning(7.8, 12, config=_FAST),
+            ("gru", "continuous"): Learning(-0.1, 20, config=_FAST | {"gamma": 0.95}, env={"length": 5}),
+            ("gru", "discrete"): Learning(0.98, 15, config=_FAST | {"gamma": 0.95}, env={"length": 5}),
+        },
+        quick={"num_epochs": 2, "num_minibatches": 2},
+    ),
+}  # fmt: skip
+
+
+def make(
+    name: str,
+    env: envs.TinyEnv,
+    *,
+    kind: str = "mlp",
+    seed: int = 0,
+    policy: Mapping[str, Any] | None = None,
+    schedule: Mapping[str, Any] | None = None,
+    **config: Any,
+) -> Parts:
+    """A run of the learner `name` on `env`, put together as `runners.run` does."""
+    case, learner_class = CASES[name], learners.get(name)
+    seed_everything(seed)
+    small = {"hidden": [32, 32], "gru_size": 16, "image_features": 16, "log_std_init": -0.5}
+    built = build_policy(PolicyConfig(kind=kind, **small | dict(policy or {})), env.env_spec)
+    settings = learner_class.config_class(**{**case.quick, **config})
+    learner = learner_class(built, env.env_spec, settings, num_envs=env.num_envs)
+    clock = Schedule(**{**case.schedule, **(schedule or {})})
+    return Parts(learner, learner_class.replay_class(), Collector(env, seed=seed), clock)
