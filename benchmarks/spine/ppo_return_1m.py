@@ -13,9 +13,10 @@ from benchmarks import command, lib, plots
 from benchmarks.spine import training
 from benchmarks.spine.tasks import CLEANRL_8M, RL_ZOO_1M, TASKS, TIANSHOU_1M
 from benchmarks.targets import at_least, value
+from robotrl.configs.compose import presets
 
 SEEDS = (0, 1, 2, 3, 4)
-PRESETS = {"robotrl_tuned": "auto", "robotrl_shared": "shared"}
+PRESETS = {"robotrl_shared": "shared", "robotrl_tuned": "auto"}
 STEPS, EVAL_EVERY = 1_000_000, 50_000
 TARGET = at_least(
     3,
@@ -97,7 +98,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             "env": f"{task}-v5", "preset": PRESETS[arm], "seed": seed, "total_env_steps": steps, "eval_every": every,
             "eval_episodes": 10, "checkpoint_every": 0, "num_threads": 1, "learner.two_threads": False, "video": False,
         }  # fmt: skip
-        record(file, arm, task, seed, training.robotrl(work / arm / f"{task}-v5" / f"seed{seed}", settings, threads=1))
+        # where a task has no values of its own, preset=auto is preset=shared: one run is both arms' result
+        source = arm if f"{task}-v5" in presets("ppo") else "robotrl_shared"
+        settings["preset"] = PRESETS[source]
+        record(
+            file, arm, task, seed, training.robotrl(work / source / f"{task}-v5" / f"seed{seed}", settings, threads=1)
+        )
 
     def theirs(task: str) -> None:
         options = (
@@ -111,9 +117,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     runs: list[Callable[[], None]] = [
         partial(ours, arm, task, seed)
+        for arm in PRESETS
         for seed in seeds
         for task in TASKS
-        for arm in PRESETS
         if not file.has(f"{arm}/{task}/final", seed)
     ]
     runs += [partial(theirs, task) for task in TASKS if not file.has(f"sb3_zoo/{task}/final", 0)]
