@@ -130,9 +130,16 @@ def anchors(document: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", h.lower()).strip().replace(" ", "-") for h in headings}
 
 
+def tracked_files() -> list[Path]:
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [path for path in (ROOT / name for name in listing.split("\0") if name) if path.is_file()]
+
+
+def test_no_tracked_file_is_larger_than_a_megabyte():
+    assert [str(path) for path in tracked_files() if path.stat().st_size > 1 << 20] == []
+
+
 def test_no_file_names_a_package_registry():
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     registry = re.compile(r"pypi\.org|pythonhosted\.org|download\.pytorch\.org|--(extra-)?index-url[ =]http")
-    this = Path(__file__).resolve()
-    texts = [p for p in (ROOT / name for name in tracked) if p.is_file() and p.resolve() != this]
+    texts = [path for path in tracked_files() if path.resolve() != Path(__file__).resolve()]
     assert [str(p) for p in texts if registry.search(p.read_text(encoding="utf-8", errors="ignore"))] == []
