@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import torch
 
+from robotrl.replay.rollout import check_single_source
 from robotrl.replay.sampling import RowSampler
 from robotrl.replay.storage import RingStorage, Rows
 from robotrl.types import Batch, BatchSpec, Part, RobotRLError, StateDict
@@ -117,17 +118,3 @@ class ReplayBuffer:
         """Continue exactly where `state_dict` was taken."""
         self._storage.load_state_dict(state["storage"])
         self._sampler.generator.bit_generator.state = state["generator"]
-
-
-def check_single_source(spec: BatchSpec) -> None:
-    """A store by itself is one source: parts that name two would silently get the same data.
-
-    Raises:
-        RobotRLError: they do.
-    """
-    sources = sorted({part.source for part in spec.values()})
-    if len(sources) > 1:
-        raise RobotRLError(
-            f"The learner asks for the sources {sources}, but the replay is a single one. "
-            "Give it a MixedReplay with one store for each."
-        )

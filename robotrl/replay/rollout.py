@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import torch
 
-from robotrl.replay.buffer import check_single_source
 from robotrl.types import Batch, BatchSpec, RobotRLError, StateDict
 
 
@@ -100,3 +99,17 @@ def _join(rollouts: list[Batch]) -> Batch:
         shape = value.shape[2:]
         joined[key] = torch.cat([r[key] if key in r else value.new_zeros(*r["reward"].shape, *shape) for r in rollouts])
     return joined
+
+
+def check_single_source(spec: BatchSpec) -> None:
+    """A store by itself is one source: parts that name two would silently get the same data.
+
+    Raises:
+        RobotRLError: they do.
+    """
+    sources = sorted({part.source for part in spec.values()})
+    if len(sources) > 1:
+        raise RobotRLError(
+            f"The learner asks for the sources {sources}, but the replay is a single one. "
+            "Give it a MixedReplay with one store for each."
+        )
