@@ -303,9 +303,9 @@ def _reason(error: BaseException) -> str:
 def _write_failed(directory: Path, step: int, needed: int, error: OSError) -> str:
     kept = "The checkpoints before it are intact."
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        free = _megabytes(_free_bytes(directory))
+        free = _readable(_free_bytes(directory))
         return (
-            f"The checkpoint at {step} env steps could not be saved: it needs about {_megabytes(needed)}, "
+            f"The checkpoint at {step} env steps could not be saved: it needs about {_readable(needed)}, "
             f"and the disk of {directory} has {free} free. {kept} Free some space, or keep fewer checkpoints."
         )
     return f"The checkpoint at {step} env steps could not be saved in {directory}: {error}. {kept}"
@@ -319,8 +319,8 @@ def _existing(path: Path) -> Iterator[Path]:
     return (p for p in (path, *path.absolute().parents) if p.exists())
 
 
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:.1f} MB"
+def _readable(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
 
 
 __all__ = ["FORMAT_VERSION", "load_latest", "save_checkpoint"]

@@ -104,7 +104,8 @@ class MetricsLog:
         """Drop half a line, so that the next one starts on its own."""
         with contextlib.suppress(OSError):  # the buffered rest of the line is what could not be written
             self._file.close()
-        os.truncate(self._path, size)
+        with contextlib.suppress(OSError):
+            os.truncate(self._path, size)
         self._file = self._path.open("ab")
 
     def _give_up(self, name: str, error: Exception) -> None:
@@ -115,11 +116,9 @@ class MetricsLog:
 
     def sync(self) -> int:
         """Force all lines to the disk; returns the size of the file, to which a resumed run cuts it back."""
-        with contextlib.suppress(
-            OSError
-        ):  # the lines are the operating system's now; a cut that is too long is warned about on resume
+        with contextlib.suppress(OSError):  # the lines are the system's now; resume warns if some are missing then
             os.fsync(self._file.fileno())
-        return self._path.stat().st_size
+        return os.fstat(self._file.fileno()).st_size  # of the open file: its name may be gone
 
     def close(self) -> None:
         """Close the file and the side writers."""

@@ -336,7 +336,7 @@ def test_a_cut_after_any_operation_leaves_the_old_or_the_new_checkpoint(tmp_path
 
 
 def full_disk_message(path: Path) -> str:
-    said = r"The checkpoint at 200 env steps could not be saved: it needs about \d+\.\d MB"
+    said = r"The checkpoint at 200 env steps could not be saved: it needs about [\d.]+ [kM]B"
     return rf"{said}, and the disk of .*{path.name} has .* free"
 
 

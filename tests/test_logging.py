@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 import warnings
 
 import pytest
@@ -119,6 +120,7 @@ def test_a_resumed_run_hides_the_events_after_its_checkpoint(tmp_path):
     for steps in (10, 20, 30):
         first.write({"env_steps": steps, "eval/return": float(steps)})
     first.close()
+    time.sleep(1.1)  # event files are read in the order of the seconds in their names
     second = TensorBoardWriter(tmp_path, purge_after=20)
     second.write({"env_steps": 30, "eval/return": 300.0})
     second.close()

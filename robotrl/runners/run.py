@@ -137,6 +137,9 @@ class Run:
             directory.save_config(config)
             run = cls(config, directory)
             directory.add_start(list(sys.argv if argv is None else argv), 0)
+        except OSError as error:
+            directory.discard()
+            raise RobotRLError(_unwritable(directory, error)) from error
         except BaseException:
             directory.discard()
             raise
@@ -170,6 +173,9 @@ class Run:
             directory.add_start(
                 list(sys.argv if argv is None else argv), run.progress.env_steps, overrides=list(overrides)
             )
+        except OSError as error:
+            directory.close()
+            raise RobotRLError(_unwritable(directory, error)) from error
         except BaseException:
             directory.close()
             raise
@@ -309,6 +315,10 @@ def _resumed_config(directory: RunDir, overrides: list[str]) -> TrainConfig:
             f"init_from={shown(directory.path)}."
         )
     return config
+
+
+def _unwritable(directory: RunDir, error: OSError) -> str:
+    return f"{shown(directory.path)} could not be written: {error}. Free some space, or choose another run_dir=."
 
 
 def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -250,6 +250,18 @@ def test_a_run_that_cannot_be_built_leaves_its_directory_free(tmp_path, tiny):
     tiny.create(tmp_path / "x").close()
 
 
+def test_a_disk_that_is_full_from_the_start_is_told(tmp_path, tiny, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(RunDir, "save_config", full)
+    with pytest.raises(
+        RobotRLError, match=r"could not be written: .*No space left.*Free some space, or choose another"
+    ):
+        tiny.create(tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
 def test_a_missing_gpu_is_told(tmp_path, tiny, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(RobotRLError, match=r"device=cuda, but PyTorch sees no GPU here. Use device=cpu"):
