@@ -7,6 +7,7 @@ dataclasses, which code reads and never writes.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -163,12 +164,10 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     if not isinstance(saved, dict) or "${" in str(saved):
         raise RobotRLError(f"{source} is not the configuration of a run.")
     learner = str(_value_of(overrides, "learner", "learner_name") or saved.get("learner_name", "ppo"))
-    given = {_value_of(overrides, "learner", "learner_name"), _value_of(overrides, "env", "env.id")}
-    for name in (learner, str((saved.get("env") or {}).get("id", ""))):
-        if ":" in name and name not in given:
-            raise RobotRLError(
-                f"{source} names the class '{name}'. To import it, say so: repeat learner= or env= with it."
-            )
+    named = {"learner": learner, "env": _inner(saved, "env", "id"), "policy": _inner(saved, "policy", "kind")}
+    for key, name in named.items():
+        if ":" in name and name != _value_of(overrides, key, SHORTHANDS[key]):
+            raise RobotRLError(f"{source} names the class '{name}'. To import it, say so: repeat {key}={name}")
     keys = train_keys(learner)
     tree = OmegaConf.structured(TrainConfig(learner=keys.types["learner"]()))
     saved_items = flatten({str(k): v for k, v in saved.items()})
@@ -177,6 +176,16 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     items = [*saved_items, *_items(overrides, keys)]
     config: TrainConfig = _to_object(_merge(tree, items, keys, source=source))
     return config
+
+
+def named_classes(words: Sequence[str]) -> list[str]:
+    """The words that name a class by import string: `load_config` wants them repeated."""
+    return [w for w in words if w.partition("=")[0] in (*SHORTHANDS, *SHORTHANDS.values()) and ":" in w]
+
+
+def _inner(tree: Mapping[Any, Any], part: str, key: str) -> str:
+    inner = tree.get(part)
+    return str(inner.get(key, "")) if isinstance(inner, Mapping) else ""
 
 
 def _items(overrides: Sequence[str] | Mapping[str, Any], keys: Keys) -> Items:
@@ -287,6 +296,9 @@ def _preset_mistake(error: Exception, keys: Keys) -> str:
 def _merge(tree: Any, items: Items, keys: Keys, source: str = "") -> Any:
     """`tree` with the items laid on top, each fitted to its declared type."""
     fitted = [(key, fit(key, value, keys)) for key, value in items]
+    for key, value in fitted:  # every comparison with NaN is false, so that range checks would let it through
+        if isinstance(value, float) and math.isnan(value) and keys.hint(key) is not Any:
+            raise RobotRLError(f"{key} is nan{f' (in {source})' if source else ''}; it must be a number.")
     try:
         OmegaConf.set_struct(tree, value=False)
         return OmegaConf.merge(tree, nest(fitted))

@@ -103,7 +103,13 @@ def _policy_config(data: dict[str, Any]) -> PolicyConfig:
         raise RobotRLError(
             f"The saved policy has settings that this RobotRL does not know: {unknown}. Upgrade RobotRL."
         )
-    return PolicyConfig(**data)
+    config = PolicyConfig(**data)
+    if ":" in config.kind:  # an import string: what is imported is never chosen by a file
+        raise RobotRLError(
+            f"The saved policy is of the kind '{config.kind}', which is not registered. Install the package that "
+            "registers it (entry point group robotrl.policies) and save the policy under its registered name."
+        )
+    return config
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -21,7 +21,7 @@ HELP = """robotrl train [key=value ...]
 Continue a run exactly where its last checkpoint stands, also after a kill:
   robotrl train resume=<run directory>
 Run all combinations of several values, one process a run; call it again to continue or complete a sweep:
-  robotrl train --multirun env=Hopper-v5,Walker2d-v5 seed=range(0,3) run_dir=runs/sweep [--jobs 2]
+  robotrl train --multirun env=Hopper-v5,Walker2d-v5 seed=0,1,2 run_dir=runs/sweep [--jobs 2]
 """
 EXAMPLE = "robotrl train env=InvertedPendulum-v5 total_env_steps=20_000 num_envs=8 run_dir=runs/quick"
 

@@ -73,10 +73,11 @@ class EvalResult:
 
     def metrics(self) -> dict[str, float]:
         """The summary as `eval/*` numbers, for the metrics of a run."""
+        low, high = self.mean_interval
         values = {
             "eval/return": self.mean,
-            "eval/return_low": self.mean_interval[0],
-            "eval/return_high": self.mean_interval[1],
+            "eval/return_low": low,
+            "eval/return_high": high,
             "eval/return_iqm": self.iqm,
             "eval/length": float(np.mean(self.lengths)),
             "eval/episodes": float(self.n),

@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from robotrl.configs.compose import EXAMPLE, train_keys
+from robotrl.configs.compose import EXAMPLE, named_classes, train_keys
 from robotrl.configs.keys import read_overrides
 from robotrl.functional.statistics import bootstrap_interval, iqm
 from robotrl.runners.eval_result import columns
@@ -64,7 +64,7 @@ def plan(words: list[str]) -> tuple[Path, list[Job]]:
 def run_job(job: Job, parallel: int) -> int:
     """Start or continue one run in a process of its own; its output goes to `<run>.log` beside its directory."""
     begin = (*job.words, f"run_dir={job.path}")
-    words = ["train", *((f"resume={job.path}",) if exists(job.path) else begin)]
+    words = ["train", *((f"resume={job.path}", *named_classes(job.words)) if exists(job.path) else begin)]
     environment = dict(os.environ)
     if parallel > 1:  # libraries that ask for all cores would fight over them
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // parallel)))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robotrl.configs.compose import compose
+from robotrl.configs.compose import compose, named_classes
 from robotrl.functional.statistics import bootstrap_interval, mean
 from robotrl.runners.finish import STOPPED, finish
 from robotrl.runners.loop import train
@@ -210,7 +210,7 @@ class Search:
 
     def _train(self, trial: Any, words: list[str], home: Path) -> float | None:
         if exists(home):
-            job = Run.resume(home)
+            job = Run.resume(home, named_classes(words))
         else:
             job = Run.create(compose([*words, "video=false", f"run_dir={home}"]), ["robotrl", "tune", *words])
         pruned, value = False, float("-inf")

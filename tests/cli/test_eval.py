@@ -1,5 +1,6 @@
 import json
 import shutil
+import sys
 
 import pytest
 
@@ -82,6 +83,19 @@ def test_an_env_named_by_import_string_inside_a_policy_is_not_imported(program, 
     status, _, err = program("eval policy_dir=foreign")
     assert status == 2
     assert "was trained on 'antigravity:make'. To import that, name it yourself: env=antigravity:make" in err
+
+
+def test_a_policy_class_named_inside_a_policy_is_not_imported(program, trained, tmp_path):
+    shutil.copytree(trained / "policy" / "final", tmp_path / "foreign")
+    file = tmp_path / "foreign" / "policy.json"
+    data = json.loads(file.read_text())
+    data["config"]["kind"] = "antigravity:Thing"
+    file.write_text(json.dumps(data))
+    sys.modules.pop("antigravity", None)
+    status, _, err = program("eval policy_dir=foreign")
+    assert status == 2
+    assert "is of the kind 'antigravity:Thing', which is not registered" in err
+    assert "antigravity" not in sys.modules
 
 
 def test_compare_pairs_the_episodes_of_two_policies(program, trained):

@@ -87,6 +87,10 @@ def test_a_child_gets_its_share_of_the_cores(tmp_path, monkeypatch):
     assert module.run_job(Job((), ("seed=1",), tmp_path / "a"), 2) == 0
     assert seen["env"]["OMP_NUM_THREADS"] == "4"
     assert seen["command"] == [sys.executable, "-m", "robotrl.cli", "train", "seed=1", f"run_dir={tmp_path / 'a'}"]
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "config.yaml").touch()
+    module.run_job(Job((), ("learner=mine:Learner", "seed=1"), tmp_path / "b"), 1)
+    assert seen["command"][3:] == ["train", f"resume={tmp_path / 'b'}", "learner=mine:Learner"]
 
 
 def test_the_table_groups_by_everything_but_the_seed(tmp_path):

@@ -87,7 +87,7 @@ def test_paths_need_no_quotes():
         ("learner.gamma=0", r"learner\.gamma is 0\.0; it must be in \(0, 1\]\."),
         ("num_envs=0", r"num_envs is 0; it must be at least 1\."),
         ("schedule.rollout_steps=0", r"schedule\.rollout_steps is 0; it must be at least 1\."),
-        ("schedule.updates=nan", r"schedule\.updates is nan; it must be at least 0\."),
+        ("schedule.updates=nan", r"schedule\.updates is nan; it must be a number\."),
         ("num_threads=0", r"num_threads is 0; it must be at least 1\."),
         ("device=tpu", r"device is 'tpu'; it must be cpu, cuda"),
         ("env=[1]", r"env=\[1\]: give a name"),
@@ -226,12 +226,15 @@ def test_a_damaged_or_foreign_saved_configuration_is_refused(tmp_path):
 
 def test_a_saved_configuration_cannot_choose_what_is_imported(tmp_path):
     path = tmp_path / "config.yaml"
-    path.write_text("learner_name: antigravity:Thing\n")
-    with pytest.raises(RobotRLError, match=r"names the class 'antigravity:Thing'.*repeat learner="):
-        load_config(path)
+    for key, text in {
+        "learner": "learner_name: antigravity:Thing\n",
+        "env": "learner_name: fake\nenv: {id: 'antigravity:Thing'}\n",
+        "policy": "learner_name: fake\npolicy: {kind: 'antigravity:Thing'}\n",
+    }.items():
+        path.write_text(text)
+        with pytest.raises(RobotRLError, match=f"names the class 'antigravity:Thing'.*repeat {key}=antigravity:Thing"):
+            load_config(path)
     path.write_text("learner_name: fake\nenv: {id: 'antigravity:make'}\n")
-    with pytest.raises(RobotRLError, match="names the class 'antigravity:make'"):
-        load_config(path)
     assert load_config(path, ["env=antigravity:make"]).env.id == "antigravity:make"
 
 
