@@ -68,9 +68,16 @@ class Collector:
             obs_t = {key: rollout[f"obs/{key}"][t] for key in obs_now}
             action, extras, self._state = policy.act(obs_t, self._state, explore=True)
             extras["action"] = action
-            for key, value in extras.items():
-                if key not in rollout:
+            if t == 0:
+                names = extras.keys()
+                for key, value in extras.items():
                     rollout[key] = torch.empty((steps, *value.shape), dtype=value.dtype, device=self.device)
+            elif extras.keys() != names:
+                raise RobotRLError(
+                    f"The policy's extras were {sorted(names)} at one step and {sorted(extras)} at another. `act` must "
+                    "return the same ones at every step; put zeros where there is nothing to say."
+                )
+            for key, value in extras.items():
                 rollout[key][t] = value
             episode[t], step[t], is_first[t] = self._episode, self._step, self._is_first
             command = action.cpu().numpy()
