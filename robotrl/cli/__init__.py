@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from collections.abc import Sequence
 
 from robotrl import __version__
@@ -41,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"robotrl {__version__}")
         return 0
     verb, rest = words[0], words[1:]
+    before = warnings.formatwarning
+    warnings.formatwarning = before if debug else _one_line
     try:
         if verb not in VERBS:
             raise RobotRLError(f"Unknown verb '{verb}'.{nearest(verb, [*VERBS])} All verbs: {', '.join(VERBS)}.")
@@ -63,3 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `robotrl list envs | head`
         sys.stderr.close()
         return 1
+    finally:
+        warnings.formatwarning = before
+
+
+def _one_line(message: Warning | str, category: type[Warning], file: str, number: int, line: str | None = None) -> str:
+    """Our warnings are written for the user, who has no use for a line of our source."""
+    return f"robotrl: {message}\n" if category is UserWarning else f"{category.__name__}: {message}\n"
