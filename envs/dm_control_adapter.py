@@ -47,7 +47,8 @@ def make(
     Args:
         id: `dmc/`, a domain of the suite, `-`, and one of its tasks.
         num_envs: environments.
-        num_threads: threads that step them; None or 1: one after the other, which is faster for small models.
+        num_threads: threads that step them; None or 1: one after the other. More pay for large models alone (the dog):
+            Python around MuJoCo takes most of a step of the others, and threads wait for each other in it.
         copy: return fresh arrays; without, they are overwritten by the next step.
         max_episode_steps: control steps after which an episode is truncated; None: never; -1: as the suite has it.
         privileged: add a group `privileged` with the physics' positions, velocities and activations.

@@ -253,6 +253,8 @@ class Slot(gymnasium.Wrapper[Any, Any, Any, Any]):
             groups[name] = box
             self._converters[name] = _through(path, convert)
         self.observation_space = spaces.Dict(groups)
+        # RobotRL counts discrete actions from 0
+        self._first_action = env.action_space.start if isinstance(env.action_space, spaces.Discrete) else 0
         self._renderers: dict[tuple[int, int], Any] = {}
         self._last: tuple[Any, ...] | None = None  # what a finished episode's last step returned
 
@@ -268,16 +270,16 @@ class Slot(gymnasium.Wrapper[Any, Any, Any, Any]):
         """One step; after an episode's end, the last step's results again."""
         if self._last is not None:
             return self._last
-        if isinstance(self.action_space, spaces.Discrete):
-            action = int(action) + int(self.action_space.start)
+        if self._first_action:
+            action = action + self._first_action
         obs, reward, terminated, truncated, info = self.env.step(action)
         if "is_success" in info and "success" not in info:
             info = {**info, "success": info["is_success"]}
-        if not (terminated or truncated):
+        ended = bool(terminated or truncated)
+        if not ended and "success" in info:  # means something at an episode's end only
             info = {key: value for key, value in info.items() if key != "success"}
         result = self._convert(obs), float(reward), bool(terminated), bool(truncated), info
-        if terminated or truncated:
-            self._last = result
+        self._last = result if ended else None
         return result
 
     def _convert(self, obs: Any) -> ObsDict:
