@@ -43,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     verb, rest = words[0], words[1:]
     before = warnings.formatwarning
-    warnings.formatwarning = before if debug else _one_line
+    if not debug:
+        warnings.formatwarning = _one_line
     try:
         if verb not in VERBS:
             raise RobotRLError(f"Unknown verb '{verb}'.{nearest(verb, [*VERBS])} All verbs: {', '.join(VERBS)}.")

@@ -16,9 +16,7 @@ def test_a_warning_is_one_line_without_source(monkeypatch, capsys):
     before = warnings.formatwarning
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        warnings.showwarning = lambda m, c, f, n, file=None, line=None: print(
-            warnings.formatwarning(m, c, f, n), end=""
-        )
+        warnings.showwarning = lambda m, c, f, n, *_: sys.stdout.write(warnings.formatwarning(m, c, f, n))
         assert cli.main(["train"]) == 0
         assert capsys.readouterr().out == "robotrl: The checkpoint at 5 env steps could not be saved.\n"
         assert cli.main(["train", "--debug"]) == 0
