@@ -48,12 +48,7 @@ class Collector:
 
     def collect(self, policy: Policy, steps: int) -> Batch:
         """Act for `steps` steps in every env; returns the rollout `[steps, N, ...]`."""
-        if self._obs is None:
-            obs, _ = self.env.reset(seed=self._seed)  # None after a resume: the env goes on with its next episodes
-            self._guard.check(obs)
-            self._obs = {key: self._tensor(key, value) for key, value in obs.items()}
-            self._state = policy.initial_state(self.num_envs)
-        n, obs_now, finals = self.num_envs, self._obs, []
+        n, obs_now, finals = self.num_envs, self._begin(policy), []
         rollout: Batch = {
             f"obs/{key}": torch.empty((steps + 1, *value.shape), dtype=value.dtype, device=self.device)
             for key, value in obs_now.items()
@@ -105,6 +100,15 @@ class Collector:
         rollout.update({key: torch.from_numpy(value).to(self.device) for key, value in arrays.items()})
         rollout["is_first"] = is_first.to(self.device)
         return rollout
+
+    def _begin(self, policy: Policy) -> Obs:
+        """The current observation; resets the env the first time."""
+        if self._obs is None:
+            obs, _ = self.env.reset(seed=self._seed)  # None after a resume: the env goes on with its next episodes
+            self._guard.check(obs)
+            self._obs = {key: self._tensor(key, value) for key, value in obs.items()}
+            self._state = policy.initial_state(self.num_envs)
+        return self._obs
 
     def _tensor(self, key: str, value: NDArray[Any]) -> Tensor:
         dtype = _DTYPES.get(self.spec.obs[key].dtype, torch.float32)
