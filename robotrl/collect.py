@@ -78,6 +78,8 @@ class Collector:
             command = action.cpu().numpy()
             obs, reward[t], terminated[t], truncated[t], infos = self.env.step(command)
             self._guard.check(obs, reward[t], infos, command)
+            if "executed_action" in infos:  # an env with a delay ran another action than it was given
+                rollout["action"][t] = torch.from_numpy(infos["executed_action"])
             for key in obs_now:
                 rollout[f"obs/{key}"][t + 1] = torch.from_numpy(obs[key])
             done = terminated[t] | truncated[t]

@@ -40,7 +40,7 @@ class _GaussianLogProb(torch.autograd.Function):
 
 def gaussian_log_prob(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     """Log-density of a diagonal Gaussian. `x`, `mean` `[..., A]`, `log_std` `[A]` or `[..., A]`; returns `[...]`."""
-    result: Tensor = _GaussianLogProb.apply(x, mean, log_std)
+    result: Tensor = _GaussianLogProb.apply(x, mean, log_std)  # type: ignore[no-untyped-call]  # torch has no types for it
     return result
 
 
