@@ -93,11 +93,9 @@ class Collector:
                 self._is_first = torch.zeros(n, dtype=torch.bool)
         self._obs = {key: rollout[f"obs/{key}"][steps].clone() for key in obs_now}
         for key in obs_now:
-            following = rollout[f"obs/{key}"][1:].clone() if finals else rollout[f"obs/{key}"][1:]
-            for t, rows, final in finals:
-                following[t, rows] = final[key]
-            rollout[f"next_obs/{key}"] = following
-            rollout[f"obs/{key}"] = rollout[f"obs/{key}"][:-1]
+            rollout[f"obs/{key}"], rollout[f"next_obs/{key}"] = _split(
+                rollout[f"obs/{key}"], [(t, rows, final[key]) for t, rows, final in finals]
+            )
         arrays = {"reward": reward, "terminated": terminated, "truncated": truncated, "episode": episode, "step": step}
         rollout.update({key: torch.from_numpy(value).to(self.device) for key, value in arrays.items()})
         rollout["is_first"] = is_first.to(self.device)
@@ -165,6 +163,14 @@ class Collector:
         self._is_first = state["is_first"]
         self._episode, self._step = np.array(state["episode"]), np.array(state["step"])
         self._return = np.array(state["return"])
+
+
+def _split(obs: Tensor, finals: list[tuple[int, Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """`[T + 1, N, ...]` into obs and next_obs, the latter with the final observations of episodes in place of resets."""
+    following = obs[1:].clone() if finals else obs[1:]
+    for t, rows, final in finals:
+        following[t, rows] = final
+    return obs[:-1], following
 
 
 def _spec(env: VectorEnv[Any, Any, Any]) -> EnvSpec:
