@@ -71,6 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.formatwarning = before
 
 
-def _one_line(message: Warning | str, category: type[Warning], file: str, number: int, line: str | None = None) -> str:
+def _one_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
     """Our warnings are written for the user, who has no use for a line of our source."""
     return f"robotrl: {message}\n" if category is UserWarning else f"{category.__name__}: {message}\n"
