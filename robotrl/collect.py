@@ -166,7 +166,7 @@ class Collector:
 
 
 def _split(obs: Tensor, finals: list[tuple[int, Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """`[T + 1, N, ...]` into obs and next_obs, the latter with the final observations of episodes in place of resets."""
+    """`[T + 1, N, ...]` into obs and next_obs, in which final observations stand in place of resets."""
     following = obs[1:].clone() if finals else obs[1:]
     for t, rows, final in finals:
         following[t, rows] = final
