@@ -91,7 +91,12 @@ def evaluations(tmp_path, monkeypatch):
     )
     with RunDir.create(tmp_path / "x", "n") as directory:
         progress = Progress(1000)
-        yield EvaluationHook(Learner(), Env, directory, progress, every=100, episodes=2), progress, returns, kept
+        yield (
+            EvaluationHook(Learner(), Env, directory, progress, every=100, episodes=2, origin={"seed": 3}),
+            progress,
+            returns,
+            kept,
+        )
 
 
 def test_the_best_policy_is_replaced_only_by_a_better_one(evaluations):
