@@ -174,7 +174,10 @@ class Learner(Protocol):
         ...
 
     def update(self, batch: dict[str, Batch]) -> tuple[Metrics, Batch | None]:
-        """One update: detached metrics and, or None, fields to write back by the row ids in `row`."""
+        """One update: detached metrics and, or None, fields to write back by the row ids in `row`.
+
+        An update of several optimiser steps says how many in the metric `grad_steps`, a tensor on the CPU.
+        """
         ...
 
     def state_dict(self) -> StateDict:

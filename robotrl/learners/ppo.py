@@ -237,6 +237,7 @@ class PPO:
         result = {name: torch.stack(values).mean() for name, values in metrics.items()}
         assert {k.removeprefix("loss/") for k in result if k.startswith("loss/")} == set(self._coef)
         result["grad_norm/nonfinite"] = (~norms.isfinite()).float().sum()
+        result["grad_steps"] = torch.tensor(len(metrics["grad_norm/critic"]))
         result["policy/kl"] = _kl(log_ratio)
         result["policy/clip_fraction"] = ((log_ratio.exp() - 1.0).abs() > self.config.clip_ratio).float().mean()
         result["policy/std"] = self.policy.log_std.detach().exp().mean()

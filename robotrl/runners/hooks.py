@@ -121,7 +121,8 @@ class LoggingHook:
     def __call__(self, iteration: int, metrics: Metrics) -> None:
         """Write one row."""
         p = self._progress
-        clocks: Row = {"iteration": iteration, "env_steps": p.env_steps, "updates": p.updates}
+        clocks: Row = {"iteration": iteration, "env_steps": p.env_steps}
+        clocks |= {"episodes": p.episodes, "updates": p.updates, "grad_steps": p.grad_steps}
         times: Row = {"time/elapsed": self.elapsed, "time/evaluation": self._evaluation.seconds}
         self.row = {**clocks, **to_numbers(metrics), **times}
         self._log.write(self.row)

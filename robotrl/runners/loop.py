@@ -69,6 +69,7 @@ def train(
             if rows is not None:
                 replay.write(rows)
             progress.updates += 1
+            progress.grad_steps += int(update_metrics.pop("grad_steps", 1))
             for name, value in update_metrics.items():
                 sums[name].append(value)
         progress.iterations += 1

@@ -149,7 +149,8 @@ def test_a_row_holds_clocks_metrics_and_times(tmp_path, logged):
     progress.env_steps, progress.updates = 64, 2
     hook(1, {"loss/policy": torch.tensor(0.5)})
     row = json.loads((tmp_path / "m.jsonl").read_text())
-    assert list(row) == ["iteration", "env_steps", "updates", "loss/policy", "time/elapsed", "time/evaluation"]
+    clocks = ["iteration", "env_steps", "episodes", "updates", "grad_steps"]
+    assert list(row) == [*clocks, "loss/policy", "time/elapsed", "time/evaluation"]
     assert (row["iteration"], row["env_steps"], row["loss/policy"]) == (1, 64, 0.5)
 
 
