@@ -33,7 +33,7 @@ def gae(
         Advantages `[T, N]`; add `value` for the lambda-returns.
     """
     delta = reward + gamma * next_value * ~terminated - value
-    decay = gamma * gae_lambda * ~(terminated | truncated)
+    decay = (~(terminated | truncated)).to(delta.dtype) * (gamma * gae_lambda)
     advantage = torch.empty_like(delta)
     running = torch.zeros_like(delta[0])
     for t in range(delta.shape[0] - 1, -1, -1):
