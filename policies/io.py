@@ -5,11 +5,17 @@ Loading runs no code from the directory: the kind is looked up among installed p
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from robotrl.policies import build_policy
 from robotrl.policies.config import PolicyConfig
@@ -17,6 +23,7 @@ from robotrl.policies.stochastic import StochasticPolicy
 from robotrl.types import EnvSpec, RobotRLError
 
 FORMAT_VERSION = 1
+DESCRIPTION, WEIGHTS = "policy.json", "model.safetensors"
 _MAX_JSON = 1 << 20
 
 
@@ -32,48 +39,39 @@ def save_policy(policy: StochasticPolicy, path: str | Path, meta: dict[str, Any]
 
     directory = Path(path)
     directory.mkdir(parents=True, exist_ok=True)
-    description = {
+    description: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "config": asdict(policy.config),
         "env": policy.spec.to_json(),
         "meta": meta or {},
     }
-    tensors = {key: value.detach().cpu().clone() for key, value in policy.state_dict().items()}
-    _replace(directory / "model.safetensors", save(tensors))
-    _replace(directory / "policy.json", json.dumps(description, indent=2).encode())
+    description["checksum"] = _checksum_of_json(description)
+    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in policy.state_dict().items()}
+    # Each file vouches for itself, so a crash between the two leaves a pair that loads.
+    _replace(directory / WEIGHTS, save(tensors, {"checksum": _checksum(tensors)}))
+    _replace(directory / DESCRIPTION, json.dumps(description, indent=2).encode())
     return directory
 
 
 def load_policy(path: str | Path) -> StochasticPolicy:
     """Read a policy directory; also a run directory, of which it takes `policy/final`, else `policy/best`.
 
-    Raises:
-        RobotRLError: nothing there, a newer format, or files that do not fit together.
-    """
-    from safetensors.torch import load_file
+    The policy is built once on PyTorch's meta device, which allocates nothing, and compared with what the weights' file
+    holds; so the size of what is allocated is that of the file. The global random streams stay as they are.
 
+    Raises:
+        RobotRLError: nothing there, a newer format, or files that are damaged or do not fit together.
+    """
     directory = find_policy(path)
-    try:
-        if (directory / "policy.json").stat().st_size > _MAX_JSON:
-            raise ValueError("policy.json is larger than 1 MB")
-        data = json.loads((directory / "policy.json").read_text())
-        if not isinstance(data, dict) or "format_version" not in data:
-            raise ValueError("policy.json has no format_version")
-        if data["format_version"] > FORMAT_VERSION:
-            raise RobotRLError(
-                f"{directory} was written by a newer RobotRL (policy format {data['format_version']}, "
-                f"this one reads up to {FORMAT_VERSION}). Upgrade RobotRL."
-            )
-        config = _policy_config(data["config"])
-        policy = build_policy(config, EnvSpec.from_json(data["env"]))
-        policy.load_state_dict(load_file(directory / "model.safetensors"))
-    except RobotRLError:
-        raise
-    except Exception as error:  # anything else means that the files are damaged or foreign
-        raise RobotRLError(
-            f"{directory} is not a readable RobotRL policy: {error}. Load another one, for example policy/best or "
-            "policy/final of the run."
-        ) from error
+    with _readable(directory):
+        data = _read_description(directory)
+        config, spec = _policy_config(data["config"]), EnvSpec.from_json(data["env"])
+        with torch.device("meta"):
+            expected = build_policy(config, spec).state_dict()
+        weights = _read_weights(directory / WEIGHTS, expected)
+        with torch.random.fork_rng(devices=[]):
+            policy = build_policy(config, spec)
+        policy.load_state_dict(weights)
     policy.eval()
     return policy
 
@@ -82,7 +80,7 @@ def find_policy(path: str | Path) -> Path:
     """The policy directory that `path` means: itself, or `policy/final` or `policy/best` of a run directory."""
     root = Path(path)
     for candidate in (root, root / "policy" / "final", root / "policy" / "best", root / "final", root / "best"):
-        if (candidate / "policy.json").is_file():
+        if (candidate / DESCRIPTION).is_file():
             return candidate
     raise RobotRLError(
         f"There is no policy in {root}: no policy.json in it, in policy/final or in policy/best. "
@@ -91,9 +89,78 @@ def find_policy(path: str | Path) -> Path:
 
 
 def policy_meta(path: str | Path) -> dict[str, Any]:
-    """What was saved about the policy's origin."""
-    meta: dict[str, Any] = json.loads((find_policy(path) / "policy.json").read_text())["meta"]
+    """What was saved about the policy's origin.
+
+    Raises:
+        RobotRLError: nothing there, or `policy.json` is damaged or foreign.
+    """
+    directory = find_policy(path)
+    with _readable(directory):
+        meta: dict[str, Any] = _read_description(directory)["meta"]
     return meta
+
+
+@contextmanager
+def _readable(directory: Path) -> Iterator[None]:
+    """Whatever goes wrong while reading means that the files are damaged or foreign."""
+    try:
+        yield
+    except RobotRLError:
+        raise
+    except Exception as error:
+        raise RobotRLError(
+            f"{directory} is not a readable RobotRL policy: {error}. Load another one, for example policy/best or "
+            "policy/final of the run."
+        ) from error
+
+
+def _read_description(directory: Path) -> dict[str, Any]:
+    file = directory / DESCRIPTION
+    if file.stat().st_size > _MAX_JSON:
+        raise ValueError(f"{DESCRIPTION} is larger than 1 MB")
+    data: dict[str, Any] = json.loads(file.read_bytes())
+    if not isinstance(data, dict) or not isinstance(data.get("format_version"), int):
+        raise ValueError(f"{DESCRIPTION} has no format_version")
+    if data["format_version"] > FORMAT_VERSION:
+        raise RobotRLError(
+            f"{directory} was written by a newer RobotRL (policy format {data['format_version']}, "
+            f"this one reads up to {FORMAT_VERSION}). Upgrade RobotRL."
+        )
+    if data.pop("checksum", None) != _checksum_of_json(data):
+        raise ValueError(f"{DESCRIPTION} does not match its checksum, so it was damaged or changed by hand")
+    return data
+
+
+def _read_weights(file: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors in `file`, once names, shapes and dtypes are known to be those of `expected`."""
+    from safetensors import safe_open
+    from safetensors.torch import load
+
+    with safe_open(file, framework="pt") as content:
+        names, checksum = set(content.keys()), (content.metadata() or {}).get("checksum")
+        if names != expected.keys():
+            raise ValueError(f"{WEIGHTS} has other tensors than the policy: {sorted(names ^ expected.keys())[:4]}")
+        for name, like in expected.items():
+            if content.get_slice(name).get_shape() != list(like.shape):
+                raise ValueError(f"the tensor '{name}' has another shape than the policy's {list(like.shape)}")
+    tensors: dict[str, Tensor] = load(file.read_bytes())
+    if _checksum(tensors) != checksum:
+        raise ValueError(f"{WEIGHTS} does not match its checksum, so it was damaged")
+    return tensors
+
+
+def _checksum(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _checksum_of_json(data: dict[str, Any]) -> str:
+    plain = json.loads(json.dumps(data))  # as it is read back: keys are strings, tuples are lists
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def _policy_config(data: dict[str, Any]) -> PolicyConfig:

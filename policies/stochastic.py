@@ -15,8 +15,9 @@ from robotrl.functional.distributions import (
 )
 from robotrl.nets.network import Network, ObsInputs, is_image
 from robotrl.policies.actions import ActionMap
+from robotrl.policies.compatibility import check_compatible
 from robotrl.policies.config import PolicyConfig
-from robotrl.types import ActionSpec, EnvSpec, Extras, Obs, RobotRLError, State
+from robotrl.types import EnvSpec, Extras, Obs, RobotRLError, State
 
 
 class StochasticPolicy(nn.Module):
@@ -44,21 +45,7 @@ class StochasticPolicy(nn.Module):
         Raises:
             RobotRLError: groups it reads are missing or of another shape, or the action differs; all are named.
         """
-        differ = []
-        for name in self.obs_groups:
-            mine, theirs = self.spec.obs[name], env.obs.get(name)
-            if theirs is None:
-                differ.append(f"it reads the observation group '{name}', the env has {sorted(env.obs)}")
-            elif theirs.shape != mine.shape:
-                differ.append(f"its group '{name}' has shape {mine.shape}, the env's {theirs.shape}")
-        acts, takes = _shown(self.spec.action), _shown(env.action)
-        if acts != takes:
-            differ.append(f"its action is {acts}, the env's {takes}")
-        if differ:
-            raise RobotRLError(
-                f"A policy for {self.spec.id} does not fit {env.id}: {'; '.join(differ)}. "
-                "Use the env it was trained on, or bring the env's groups to its names and shapes with env.groups=."
-            )
+        check_compatible(self.obs_groups, self.spec, env)
 
     def network(self, out_dim: int, *, inputs: ObsInputs | None = None, out_gain: float = 1.0) -> Network:
         """A new network of this policy's architecture, for critics."""
@@ -116,10 +103,6 @@ class StochasticPolicy(nn.Module):
     def sequence(self, inputs: Mapping[str, Tensor], state: Mapping[str, Tensor], is_first: Tensor) -> Tensor:
         """Network outputs `[T, N, dim]` over time-major inputs, from the state before the first step."""
         return self.net.sequence(inputs, state.get("hidden", _NOTHING), is_first)[0]
-
-
-def _shown(action: ActionSpec) -> str:
-    return f"one of {action.num_actions}" if action.kind == "discrete" else f"continuous {action.shape}"
 
 
 def _default_groups(config: PolicyConfig, spec: EnvSpec) -> list[str]:
