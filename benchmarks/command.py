@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks import lib, provenance, targets
 
-ROBOTRL = (sys.executable, "-c", "import sys; from robotrl.cli import main; sys.exit(main())")
+ROBOTRL = (sys.executable, "-m", "robotrl")
 """The program `robotrl`, whether or not it is installed."""
 
 

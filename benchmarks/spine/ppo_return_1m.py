@@ -113,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             str(every // 4 if opts.smoke else every),
         )
         out = work / "sb3_zoo" / f"{task}-v5" / "seed0.jsonl"
-        record(file, "sb3_zoo", task, 0, training.sb3_zoo(out, task, 0, *options))
+        record(file, "sb3_zoo", task, 0, training.sb3_zoo(out, task, 0, *options, clock="train_cpu_s"))
 
     runs: list[Callable[[], None]] = [
         partial(ours, arm, task, seed)

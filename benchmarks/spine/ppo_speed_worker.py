@@ -55,9 +55,9 @@ def sb3_dummy(iterations: int, work: Path) -> Record:
 def sb3_native(iterations: int, work: Path) -> Record:
     """On the native environments, through the adapter."""
     import robotrl
-    from robotrl.envs.sb3 import SB3VecEnv
+    from robotrl.envs.sb3 import as_sb3
 
-    return sb3(iterations, SB3VecEnv(robotrl.make_vec(ENV, num_envs=NUM_ENVS, seed=0)))
+    return sb3(iterations, as_sb3(robotrl.make_vec(ENV, num_envs=NUM_ENVS, seed=0, copy=False)))
 
 
 def robotrl_ppo(iterations: int, work: Path) -> Record:

@@ -90,8 +90,17 @@ def metrics(run_dir: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def sb3_zoo(out: Path, task: str, seed: int, *options: str, threads: int = 1) -> Curve:
-    """Train the Stable-Baselines3 arm unless `out` is complete; returns its curve."""
+def sb3_zoo(out: Path, task: str, seed: int, *options: str, threads: int = 1, clock: str = "train_s") -> Curve:
+    """Train the Stable-Baselines3 arm unless `out` is complete; returns its curve.
+
+    Args:
+        out: the curve's file.
+        task: `HalfCheetah` and so on; `-v5` is added.
+        seed: of the run.
+        options: further ones of `benchmarks.spine.sb3_zoo`.
+        threads: torch threads.
+        clock: `train_s`, or `train_cpu_s` where the machine had other work.
+    """
     from benchmarks.spine import sb3_zoo as arm
 
     if not arm.finished(out):
@@ -99,7 +108,7 @@ def sb3_zoo(out: Path, task: str, seed: int, *options: str, threads: int = 1) ->
         module = [sys.executable, "-m", "benchmarks.spine.sb3_zoo"]
         command.execute([*module, *arguments, *options], threads=threads, log=out.with_suffix(".log"))
     lines = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
-    points = [Point(p["env_steps"], p["returns"], p["train_s"]) for p in lines if "returns" in p]
+    points = [Point(p["env_steps"], p["returns"], p[clock]) for p in lines if "returns" in p]
     return Curve(points, lines[0]["commit"])
 
 
