@@ -16,14 +16,14 @@ from typing import Any
 
 from benchmarks import lib, provenance, targets
 
-ROBOTRL = (sys.executable, "-m", "robotrl")
+ROBOTRL = (sys.executable, "-m", "robotrl.cli")
 """The program `robotrl`, whether or not it is installed."""
 
 
 def options(
     claim: str, description: str, argv: Sequence[str] | None = None, *, jobs: bool = False
 ) -> argparse.Namespace:
-    """Parse `--smoke`, `--fresh` and, where runs may go side by side, `--jobs`."""
+    """Parse `--smoke`, `--fresh`, `--again` and, where runs may go side by side, `--jobs`."""
     parser = argparse.ArgumentParser(
         prog=f"python -m benchmarks.{claim.replace('/', '.')}", description=description.split("\n", maxsplit=1)[0]
     )
@@ -31,7 +31,10 @@ def options(
         "--smoke", action="store_true", help="tiny sizes, results under benchmarks/work/smoke: does it run?"
     )
     parser.add_argument(
-        "--fresh", action="store_true", help="forget the results there are; default: add what is missing"
+        "--fresh", action="store_true", help="forget the results and runs there are; default: add what is missing"
+    )
+    parser.add_argument(
+        "--again", action="append", default=[], metavar="ARM", help="measure the arms anew whose names start with this"
     )
     if jobs:
         parser.add_argument("--jobs", type=int, default=1, help="single-threaded runs side by side (default 1)")
@@ -39,19 +42,22 @@ def options(
 
 
 def result(claim: str, opts: argparse.Namespace, target: targets.Target, note: str) -> lib.ResultFile:
-    """The result file of `<suite>/<claim>`, emptied with `--fresh`; smoke results are always fresh."""
+    """The result file of `<suite>/<claim>`, emptied with `--fresh`, without the arms of `--again`; smoke is fresh."""
     path = (lib.SMOKE if opts.smoke else lib.RESULTS) / f"{claim}.json"
     if opts.fresh or opts.smoke:
         path.unlink(missing_ok=True)
         path.with_suffix(".parquet").unlink(missing_ok=True)
-    return lib.ResultFile(path, f"python -m benchmarks.{claim.replace('/', '.')}", target, note)
+    file = lib.ResultFile(path, f"python -m benchmarks.{claim.replace('/', '.')}", target, note)
+    for prefix in opts.again:
+        file.forget(prefix)
+    return file
 
 
 def work(claim: str, opts: argparse.Namespace) -> Path:
-    """Where this claim keeps its run directories; smoke runs start with an empty one."""
+    """Where this claim keeps the run directories of its arms, `<arm>/...`, without those that are to be made anew."""
     path = lib.WORK / ("smoke" if opts.smoke else ".") / claim
-    if opts.smoke and path.exists():
-        shutil.rmtree(path)
+    for stale in [path] if opts.smoke or opts.fresh else [path / prefix for prefix in opts.again]:
+        empty(stale)
     path.mkdir(parents=True, exist_ok=True)
     return path
 
@@ -139,5 +145,6 @@ def conclude(file: lib.ResultFile) -> int:
         measured = "missing" if outcome.measured is None else f"{outcome.measured:.3f}"
         print(f"  {outcome.text}: {measured} {'' if outcome.met is None else 'met' if outcome.met else 'MISSED'}")
     verdict = {True: "met", False: "missed", None: "undecided: values are missing"}[targets.met(file.target, raw)]
+    file.refresh()
     print(f"{file.claim}: {verdict}; written to {file.path}")
     return 0

@@ -65,11 +65,13 @@ class ResultFile:
         self.path, self.command, self.target, self.note = path, command, target, note
         self.arms: dict[str, Arm] = {}
         self._commits: list[str] = []
+        self._taken: dict[str, Any] = {}
         self._lock = threading.Lock()
         if path.exists():
             data = read(path)
             self._commits = data["commit"].split(", ")
             self.arms = {name: Arm(**arm) for name, arm in data["arms"].items()}
+            self._taken = {"date": data["date"], "hardware": data["hardware"]}
 
     @property
     def claim(self) -> str:
@@ -129,10 +131,25 @@ class ResultFile:
             code = commit or provenance.commit()
             if code not in self._commits:
                 self._commits.append(code)
+            self._taken = {"date": provenance.today(), "hardware": provenance.hardware()}
             self._write()
+
+    def forget(self, prefix: str) -> None:
+        """Drop the arms whose names start with `prefix`, so that they are measured anew."""
+        self.arms = {name: arm for name, arm in self.arms.items() if not name.startswith(prefix)}
+        if not self.arms:
+            self._commits.clear()
+
+    def refresh(self) -> None:
+        """Write the file once more: its target or note may be newer than its values."""
+        with self._lock:
+            if self.arms:
+                self._write()
 
     def add_curve(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Add one run to the curves beside the file; what is there of the same arm, task and seed is replaced."""
+        if not rows:
+            return
         with self._lock:
             key = {(row["arm"], row["task"], row["seed"]) for row in rows}
             old = read_curves(self.curves) if self.curves.exists() else []
@@ -141,11 +158,11 @@ class ResultFile:
             write_curves(self.curves, merged)
 
     def _write(self) -> None:
-        """`commit` names every commit that contributed values, oldest first."""
+        """`commit` names every commit that measured for this file since it was last fresh, oldest first."""
         arms = {name: asdict(self.arms[name]) for name in sorted(self.arms)}
         data = {
             "claim": self.claim, "command": self.command, "commit": ", ".join(self._commits),
-            "date": provenance.today(), "hardware": provenance.hardware(), "target": self.target,
+            **self._taken, "target": self.target,
             "met": targets.met(self.target, values(arms)), "note": self.note, "arms": arms,
         }  # fmt: skip
         write_atomically(self.path, json.dumps(data, indent=1, ensure_ascii=False) + "\n")

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import product
 from typing import Any
 
 from benchmarks import command, lib, plots
 from benchmarks.spine import training
-from benchmarks.spine.tasks import CLEANRL_8M, RL_ZOO_1M, TASKS, TIANSHOU_1M
+from benchmarks.spine.tasks import TASKS, TIANSHOU_1M
 from benchmarks.targets import at_least, value
 from robotrl.configs.compose import presets
 
 SEEDS = (0, 1, 2, 3, 4)
 PRESETS = {"robotrl_shared": "shared", "robotrl_tuned": "auto"}
+BASELINES = lib.WORK / "baselines" / "sb3_zoo"
+"""Curves of Stable-Baselines3, which take hours and do not depend on this repository: `--fresh` keeps them."""
 STEPS, EVAL_EVERY = 1_000_000, 50_000
 TARGET = at_least(
     3,
@@ -28,8 +31,7 @@ NOTE = (
     "evaluation every 30,000 steps); best: each seed's own best evaluation; final: the one at 1M steps. "
     "robotrl_tuned takes the preset of the task where there is one, robotrl_shared one preset for all. sb3_zoo is "
     "one seed of Stable-Baselines3's PPO with rl-zoo's settings on the same -v5 tasks. Runs are single-threaded and "
-    "may go side by side: wall times are no claim, and those of sb3_zoo were taken at low priority beside other "
-    "work."
+    "may go side by side, so their times are no claim; those of sb3_zoo are processor time."
 )
 
 
@@ -62,48 +64,15 @@ def record_peak(file: lib.ResultFile, arm: str, task: str, seeds: Sequence[int])
 def appendix(data: dict[str, Any]) -> str:
     """Published PPO results beside ours, for the report."""
 
-    def ours(arm: str, task: str, what: str) -> str:
-        entry = data["arms"].get(f"{arm}/{task}/{what}")
-        return f"{sum(entry['values']) / len(entry['values']):,.0f} (n = {len(entry['values'])})" if entry else ""
-
-    def published(table: dict[str, float], task: str) -> str:
-        return f"{table[task]:,.0f}" if task in table else ""
-
-    columns = [("robotrl_tuned", "peak"), ("robotrl_shared", "peak"), ("robotrl_tuned", "final")]
-    columns += [("robotrl_shared", "final"), ("sb3_zoo", "best"), ("sb3_zoo", "final")]
-    heads = [
-        "task",
-        *(f"{arm}, {what}" for arm, what in columns),
-        "Tianshou, peak",
-        "rl-zoo, final",
-        "CleanRL, 8M steps",
-    ]
-    lines = ["Means over seeds beside published ones, which are on older versions of the tasks:", ""]
-    lines += ["| " + " | ".join(heads) + " |", "| " + " | ".join("---" for _ in heads) + " |"]
-    for task in TASKS:
-        cells = [task, *(ours(arm, task, what) for arm, what in columns)]
-        cells += [published(table, task) for table in (TIANSHOU_1M, RL_ZOO_1M, CLEANRL_8M)]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    opts = command.options("spine/ppo_return_1m", __doc__ or "", argv, jobs=True)
-    file, work = command.result("spine/ppo_return_1m", opts, TARGET, NOTE), command.work("spine/ppo_return_1m", opts)
-    steps, every = (8192, 4096) if opts.smoke else (STEPS, EVAL_EVERY)
-    seeds = SEEDS[:2] if opts.smoke else SEEDS
-
-    def ours(arm: str, task: str, seed: int) -> None:
+    def ours(source: str, task: str, seed: int) -> None:
         settings = {
-            "env": f"{task}-v5", "preset": PRESETS[arm], "seed": seed, "total_env_steps": steps, "eval_every": every,
-            "eval_episodes": 10, "checkpoint_every": 0, "num_threads": 1, "learner.two_threads": False, "video": False,
+            "env": f"{task}-v5", "preset": PRESETS[source], "seed": seed, "total_env_steps": steps,
+            "eval_every": every, "eval_episodes": 10, "checkpoint_every": 0, "num_threads": 1,
+            "learner.two_threads": False, "video": False,
         }  # fmt: skip
-        # where a task has no values of its own, preset=auto is preset=shared: one run is both arms' result
-        source = arm if f"{task}-v5" in presets("ppo") else "robotrl_shared"
-        settings["preset"] = PRESETS[source]
-        record(
-            file, arm, task, seed, training.robotrl(work / source / f"{task}-v5" / f"seed{seed}", settings, threads=1)
-        )
+        curve = training.robotrl(work / source / task / f"seed{seed}", settings, threads=1)
+        for arm in missing[source, task, seed]:
+            record(file, arm, task, seed, curve)
 
     def theirs(task: str) -> None:
         options = (
@@ -112,16 +81,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             "--eval-every",
             str(every // 4 if opts.smoke else every),
         )
-        out = work / "sb3_zoo" / f"{task}-v5" / "seed0.jsonl"
+        out = (work if opts.smoke else BASELINES) / f"{task}-v5" / "seed0.jsonl"
         record(file, "sb3_zoo", task, 0, training.sb3_zoo(out, task, 0, *options, clock="train_cpu_s"))
 
-    runs: list[Callable[[], None]] = [
-        partial(ours, arm, task, seed)
-        for arm in PRESETS
-        for seed in seeds
-        for task in TASKS
-        if not file.has(f"{arm}/{task}/final", seed)
-    ]
+    # Where a task has no values of its own, preset=auto is preset=shared: one run is the result of both arms.
+    missing: dict[tuple[str, str, int], list[str]] = {}
+    for seed, task, arm in product(seeds, TASKS, PRESETS):
+        if not file.has(f"{arm}/{task}/final", seed):
+            source = arm if f"{task}-v5" in presets("ppo") else "robotrl_shared"
+            missing.setdefault((source, task, seed), []).append(arm)
+    runs: list[Callable[[], None]] = [partial(ours, *run) for run in missing]
     runs += [partial(theirs, task) for task in TASKS if not file.has(f"sb3_zoo/{task}/final", 0)]
     command.side_by_side(runs, opts.jobs)
     for arm in PRESETS:

@@ -31,7 +31,7 @@ def sb3_threads(file: lib.ResultFile, work: Path, opts: Namespace) -> int:
     for threads in (1, 2):
         arm = f"sb3_speed_{threads}_thread{'s' * (threads > 1)}"
         if not file.has(arm, 0):
-            out = work / f"{arm}.jsonl"
+            out = work / arm / "seed0.jsonl"
             out.unlink(missing_ok=True)
             training.sb3_zoo(out, "HalfCheetah", 0, "--steps", str(steps), threads=threads)
             seconds = training.sb3_zoo_seconds(out)
@@ -44,7 +44,7 @@ def record(file: lib.ResultFile, arm: str, seed: int, curve: training.Curve) -> 
     """The time of the first evaluation at or above the threshold, and the curve."""
     point = curve.first_at(THRESHOLD)
     seconds = min(point.train_s, NEVER_S) if point else NEVER_S
-    env_steps = point.env_steps if point else curve.points[-1].env_steps
+    env_steps = point.env_steps if point else max((p.env_steps for p in curve.points), default=0)
     file.add_curve(curve.rows(arm, "HalfCheetah", seed))
     file.record(arm, seed, seconds, unit="s", wall_s=seconds, env_steps=env_steps, commit=curve.commit)
     command.say(f"{arm} seed {seed}: {'reached' if point else 'NOT reached'}, {seconds:.1f} s, {env_steps:,} env steps")
@@ -54,17 +54,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     opts = command.options("spine/ppo_vs_sb3_time_to_3000", __doc__ or "", argv)
     file = command.result("spine/ppo_vs_sb3_time_to_3000", opts, TARGET, NOTE)
     work = command.work("spine/ppo_vs_sb3_time_to_3000", opts)
-    every, limit = (1000, 5.0) if opts.smoke else (EVAL_EVERY, NEVER_S)
+    every, limit = (1000, 30.0) if opts.smoke else (EVAL_EVERY, NEVER_S)
     threads = sb3_threads(file, work, opts)
     for seed in SEEDS:
         if not file.has("robotrl", seed):
             settings = {"preset": "demo", "seed": seed, "eval_every": every, "eval_episodes": 10, "video": False}
             if opts.smoke:
                 settings |= {"total_env_steps": 4096}
-            record(file, "robotrl", seed, training.robotrl(work / f"robotrl-{seed}", settings, threads=None))
+            record(file, "robotrl", seed, training.robotrl(work / "robotrl" / f"seed{seed}", settings, threads=None))
         if not file.has("sb3_zoo", seed):
             options = ("--eval-every", str(every), "--stop-at", str(THRESHOLD), "--limit-s", str(limit))
-            curve = training.sb3_zoo(work / f"sb3-{seed}.jsonl", "HalfCheetah", seed, *options, threads=threads)
+            curve = training.sb3_zoo(
+                work / "sb3_zoo" / f"seed{seed}.jsonl", "HalfCheetah", seed, *options, threads=threads
+            )
             record(file, "sb3_zoo", seed, curve)
     return command.conclude(file)
 

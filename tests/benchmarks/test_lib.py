@@ -123,3 +123,21 @@ def test_only_the_work_folder_is_ever_emptied(tmp_path):
 def test_a_failing_program_is_reported_with_its_last_lines():
     with pytest.raises(RuntimeError, match="the reason"):
         command.execute(["python3", "-c", "import sys; sys.exit('the reason')"])
+
+
+def test_arms_are_forgotten_by_the_start_of_their_name(path):
+    file = result(path)
+    for arm in ("a/Ant", "a/Hopper", "b/Ant"):
+        file.record(arm, 0, 1.0, unit="s")
+    file.forget("a/Ant")
+    assert not file.has("a/Ant", 0)
+    assert file.has("a/Hopper", 0)
+    assert file.has("b/Ant", 0)
+
+
+def test_a_changed_note_reaches_the_file_without_measuring_again(path):
+    result(path).record("a", 0, 1.0, unit="s")
+    before = json.loads(path.read_text())
+    lib.ResultFile(path, "python -m benchmarks.spine.claim", TARGET, "another note").refresh()
+    after = json.loads(path.read_text())
+    assert after == before | {"note": "another note"}
