@@ -64,6 +64,32 @@ def record_peak(file: lib.ResultFile, arm: str, task: str, seeds: Sequence[int])
 def appendix(data: dict[str, Any]) -> str:
     """Published PPO results beside ours, for the report."""
 
+    def measured(arm: str, task: str, what: str) -> str:
+        entry = data["arms"].get(f"{arm}/{task}/{what}")
+        return f"{sum(entry['values']) / len(entry['values']):,.0f} (n = {len(entry['values'])})" if entry else ""
+
+    def published(table: dict[str, float], task: str) -> str:
+        return f"{table[task]:,.0f}" if task in table else ""
+
+    columns = [("robotrl_tuned", "peak"), ("robotrl_shared", "peak"), ("robotrl_tuned", "final")]
+    columns += [("robotrl_shared", "final"), ("sb3_zoo", "best"), ("sb3_zoo", "final")]
+    heads = ["task", *(f"{arm}, {what}" for arm, what in columns)]
+    heads += ["Tianshou, peak", "rl-zoo, final", "CleanRL, 8M steps"]
+    lines = ["Means over seeds beside published ones, which are on older versions of the tasks:", ""]
+    lines += ["| " + " | ".join(heads) + " |", "| " + " | ".join("---" for _ in heads) + " |"]
+    for task in TASKS:
+        cells = [task, *(measured(arm, task, what) for arm, what in columns)]
+        cells += [published(table, task) for table in (TIANSHOU_1M, RL_ZOO_1M, CLEANRL_8M)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    opts = command.options("spine/ppo_return_1m", __doc__ or "", argv, jobs=True)
+    file, work = command.result("spine/ppo_return_1m", opts, TARGET, NOTE), command.work("spine/ppo_return_1m", opts)
+    steps, every = (8192, 4096) if opts.smoke else (STEPS, EVAL_EVERY)
+    seeds = SEEDS[:2] if opts.smoke else SEEDS
+
     def ours(source: str, task: str, seed: int) -> None:
         settings = {
             "env": f"{task}-v5", "preset": PRESETS[source], "seed": seed, "total_env_steps": steps,
@@ -75,13 +101,9 @@ def appendix(data: dict[str, Any]) -> str:
             record(file, arm, task, seed, curve)
 
     def theirs(task: str) -> None:
-        options = (
-            "--steps",
-            str(steps // 4 if opts.smoke else steps),
-            "--eval-every",
-            str(every // 4 if opts.smoke else every),
-        )
+        scale = 4 if opts.smoke else 1
         out = (work if opts.smoke else BASELINES) / f"{task}-v5" / "seed0.jsonl"
+        options = ("--steps", str(steps // scale), "--eval-every", str(every // scale))
         record(file, "sb3_zoo", task, 0, training.sb3_zoo(out, task, 0, *options, clock="train_cpu_s"))
 
     # Where a task has no values of its own, preset=auto is preset=shared: one run is the result of both arms.
@@ -93,9 +115,8 @@ def appendix(data: dict[str, Any]) -> str:
     runs: list[Callable[[], None]] = [partial(ours, *run) for run in missing]
     runs += [partial(theirs, task) for task in TASKS if not file.has(f"sb3_zoo/{task}/final", 0)]
     command.side_by_side(runs, opts.jobs)
-    for arm in PRESETS:
-        for task in TASKS:
-            record_peak(file, arm, task, seeds)
+    for arm, task in product(PRESETS, TASKS):
+        record_peak(file, arm, task, seeds)
     return command.conclude(file)
 
 
