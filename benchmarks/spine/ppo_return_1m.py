@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks import command, lib, plots
 from benchmarks.spine import training
-from benchmarks.spine.tasks import TASKS, TIANSHOU_1M
+from benchmarks.spine.tasks import CLEANRL_8M, RL_ZOO_1M, TASKS, TIANSHOU_1M
 from benchmarks.targets import at_least, value
 from robotrl.configs.compose import presets
 
