@@ -74,10 +74,12 @@ class RingStorage:
         if not self.fields:
             self._allocate(arrays)
         steps = self._check(arrays)
-        for start in range(0, steps, self.length):
-            self._append(
-                {k: v[start : start + self.length] for k, v in arrays.items()}, min(self.length, steps - start)
-            )
+        if steps <= self.length:
+            self._append(arrays, steps)
+        else:
+            for start in range(0, steps, self.length):
+                piece = {k: v[start : start + self.length] for k, v in arrays.items()}
+                self._append(piece, min(self.length, steps - start))
         self.changes += 1
 
     def _append(self, arrays: Mapping[str, NDArray[Any]], steps: int) -> None:
@@ -149,7 +151,8 @@ class RingStorage:
             self._point(place, behind, {key: arrays[f"obs/{key}"][:1] for key in self._linked})
         pieces = _pieces(self.steps % self.length, steps, self.length)
         pointers = self._next.reshape(self.length, n)
-        if self.steps + steps > self.length:  # what was kept apart first is of the rows that go first
+        if self._apart_end > self._apart_first and self.steps + steps > self.length:
+            # what was kept apart first is of the rows that go first
             self._apart_first += sum(int((pointers[p : p + c] < 0).sum()) for _, p, c in pieces)
         for start, place, count in pieces:
             inside = slice(start, min(start + count, steps - 1))
@@ -165,17 +168,16 @@ class RingStorage:
     def _point(self, place: int, next_obs: Mapping[str, NDArray[Any]], following: Mapping[str, NDArray[Any]]) -> None:
         """Set the pointers of `T` steps from `place` on, given `[T, N, ...]` of both."""
         steps, n = next(iter(next_obs.values())).shape[:2]
-        differs = np.zeros((steps, n), np.bool_)
-        for key, value in next_obs.items():
-            unequal = value != following[key]
-            differs |= unequal.any(axis=tuple(range(2, unequal.ndim))) if unequal.ndim > 2 else unequal
         pointers = self._next[place * n : (place + steps) * n]
         pointers[:] = np.arange((place + 1) * n, (place + 1 + steps) * n)
         if place + steps == self.length:
             pointers[-n:] = np.arange(n)
-        if differs.any():
-            where = np.nonzero(differs)
-            kept = self._keep_apart({key: value[where] for key, value in next_obs.items()})
+        unequal = {key: value != following[key] for key, value in next_obs.items()}
+        if any(array.any() for array in unequal.values()):
+            differs = np.zeros((steps, n), np.bool_)
+            for array in unequal.values():
+                differs |= array.reshape(steps, n, -1).any(axis=2)
+            kept = self._keep_apart({key: value[differs] for key, value in next_obs.items()})
             pointers[differs.reshape(-1)] = -1 - kept
 
     def _keep_apart(self, values: Mapping[str, NDArray[Any]]) -> Rows:
@@ -202,7 +204,7 @@ class RingStorage:
         if self._linked:
             pointer = self._next.take(place, mode="clip")
             late = pointer < 0
-            any_late = bool(late.any())
+            any_late = self._apart_end > self._apart_first and bool(late.any())
             for key in self._linked:
                 value = self.fields[f"obs/{key}"].take(pointer, axis=0, mode="clip")
                 if any_late:
@@ -301,10 +303,15 @@ class RingStorage:
 
 
 def _array(key: str, value: Tensor) -> NDArray[Any]:
-    if value.dtype == torch.bfloat16:
-        raise RobotRLError(f"The field '{key}' is bfloat16, which a replay cannot hold. Make it float16 or float32.")
-    plain = value if value.device.type == "cpu" and not value.requires_grad else value.detach().cpu()
-    array: NDArray[Any] = plain.numpy()
+    array: NDArray[Any]
+    try:
+        array = value.numpy()
+    except (TypeError, RuntimeError):  # on a GPU, part of a graph, or of a type that NumPy lacks
+        if value.dtype == torch.bfloat16:
+            raise RobotRLError(
+                f"The field '{key}' is bfloat16, which a replay cannot hold. Make it float16 or float32."
+            ) from None
+        array = value.detach().cpu().numpy()
     return array
 
 
