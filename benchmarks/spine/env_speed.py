@@ -13,14 +13,18 @@ from benchmarks import command, lib
 from benchmarks.spine.tasks import TASKS
 
 REPEATS = 7
+SB3_REPEATS = 5
+"""SB3's environments are slow, and far from the bound."""
 VECTOR_STEPS = {"robotrl": 2000, "envpool": 2000, "raw": 2000, "sb3_dummy": 1000, "sb3_subproc": 1000}
 """Timed steps of 64 environments: multiples of the longest episode, so that resets have their true share."""
 
 
-def measure(file: lib.ResultFile, arms: tuple[str, ...], opts: Namespace) -> list[dict[str, Any]]:
+def measure(
+    file: lib.ResultFile, arms: tuple[str, ...], opts: Namespace, repeats: int = REPEATS
+) -> list[dict[str, Any]]:
     """Record what is missing of every arm, task and repeat; returns what the workers reported, for the note."""
     facts = []
-    num_envs, repeats = (8, 2) if opts.smoke else (64, REPEATS)
+    num_envs, repeats = (8, 2) if opts.smoke else (64, repeats)
     for task in TASKS:
         for repeat in range(repeats):
             for arm in arms:

@@ -14,7 +14,7 @@ from benchmarks.targets import every, ratio
 
 TARGET = every(
     [
-        ratio(f"robotrl/{task}", f"{peer}/{task}", ">=", 3.0, n=env_speed.REPEATS)
+        ratio(f"robotrl/{task}", f"{peer}/{task}", ">=", 3.0, n=env_speed.SB3_REPEATS)
         for task in TASKS
         for peer in ("sb3_dummy", "sb3_subproc")
     ]
@@ -28,7 +28,7 @@ NOTE = (
 def main(argv: Sequence[str] | None = None) -> int:
     opts = command.options("spine/env_vs_sb3", __doc__ or "", argv)
     file = command.result("spine/env_vs_sb3", opts, TARGET, NOTE)
-    env_speed.measure(file, ("robotrl", "sb3_dummy", "sb3_subproc"), opts)
+    env_speed.measure(file, ("robotrl", "sb3_dummy", "sb3_subproc"), opts, env_speed.SB3_REPEATS)
     return command.conclude(file)
 
 
