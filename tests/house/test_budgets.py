@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from robotrl.cli import VERBS
-from tests.house.tree import PACKAGE, ROOT, functions, length, modules, parse
+from tests.house.tree import LINKED, PACKAGE, ROOT, functions, length, modules, parse
 
 MAX_FUNCTION, MAX_CLASS, MAX_LEARNER_FILE, MAX_VERB_FILE, MAX_LOOP = 80, 300, 300, 80, 60
 
@@ -68,9 +68,12 @@ def test_the_loop_asks_no_owner_for_its_type():
     assert called & {"isinstance", "issubclass", "type", "hasattr", "getattr"} == set()
 
 
+SOURCES = [PACKAGE.resolve(), *((ROOT / name).resolve() for name in LINKED)]
+
+
 def is_project(code: CodeType) -> bool:
     file = Path(code.co_filename)  # "<string>" where a dataclass wrote the function
-    return file.is_absolute() and file.resolve().is_relative_to(ROOT) and not file.is_relative_to(ROOT / "tests")
+    return file.is_absolute() and any(file.resolve().is_relative_to(folder) for folder in SOURCES)
 
 
 @contextmanager
