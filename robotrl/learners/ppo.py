@@ -5,7 +5,7 @@ Differences from the paper, each with its source:
 - Advantages are normalised over the rollout, observations by the policy's running statistics, rewards by the running
   deviation of the discounted return (Engstrom et al. 2020; Andrychowicz et al. 2021).
 - Actor and critic are separate networks with an optimiser and a gradient clip each, so their epochs are independent
-  and run side by side on two cores; the result is the same bytes as one after the other.
+  and can run side by side on two cores; the result is the same bytes as one after the other.
 - Advantages may be recomputed before every epoch (Andrychowicz et al. 2021, sec. 3.5).
 """
 
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from robotrl.functional.returns import discounted_sums, gae
-from robotrl.nets.flat import clip_gradient, flatten_parameters, zero_gradient
+from robotrl.nets.flat import Adam, clip_gradient, flatten_parameters, zero_gradient
 from robotrl.nets.network import ObsInputs
 from robotrl.nets.normaliser import Normaliser
 from robotrl.policies.stochastic import StochasticPolicy
@@ -55,7 +55,8 @@ class PPOConfig:
     critic_groups: list[str] | None = None
     """Observation groups of the critic; None: those of the policy."""
     two_threads: bool = True
-    """Train the critic in a second thread (same result; no effect on a GPU)."""
+    """Train the critic in a second thread on a CPU: the same bytes, 1.6 times as fast for 256-wide nets. 64-wide ones do
+    not gain, as their operations are too short; with several runs side by side, switch it off."""
 
     def __post_init__(self) -> None:
         positive = ("learning_rate", "num_epochs", "num_minibatches", "clip_ratio", "max_grad_norm")
@@ -90,8 +91,8 @@ class PPO:
         self.critic_inputs.to(device)
         self._actor_flat = flatten_parameters(policy.actor_parameters())
         self._critic_flat = flatten_parameters(self.critic.parameters())
-        self._actor_adam = torch.optim.Adam([self._actor_flat], lr=c.learning_rate, eps=1e-5, fused=True)
-        self._critic_adam = torch.optim.Adam([self._critic_flat], lr=c.learning_rate, eps=1e-5, fused=True)
+        self._actor_adam = Adam(self._actor_flat, c.learning_rate, eps=1e-5)
+        self._critic_adam = Adam(self._critic_flat, c.learning_rate, eps=1e-5)
         self._critic_hidden = self._actor_flat.new_zeros(num_envs, self.critic.gru_size)
         self._return_sum = torch.zeros(num_envs)
         self._return_stats = Normaliser(1)
@@ -113,7 +114,7 @@ class PPO:
         """Anneal the learning rate, gather observation moments, bring the reward scale up to date."""
         if self.config.lr_schedule == "linear":
             for adam in (self._actor_adam, self._critic_adam):
-                adam.param_groups[0]["lr"] = self.config.learning_rate * (1.0 - progress.fraction)
+                adam.lr = self.config.learning_rate * (1.0 - progress.fraction)
         obs = group(fresh, "obs")
         for inputs in {id(i): i for i in (self.policy.inputs, self.critic_inputs)}.values():
             moments = inputs.moments(obs)

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from robotrl.types import StateDict
+
 
 def flatten_parameters(parameters: Iterable[nn.Parameter]) -> nn.Parameter:
     """Move parameters into one vector, of which they and their gradients become views.
@@ -15,7 +17,7 @@ def flatten_parameters(parameters: Iterable[nn.Parameter]) -> nn.Parameter:
     `zero_gradient`, never with `set_to_none`.
 
     Returns:
-        The vector as a parameter with `.grad` allocated; give it alone to the optimiser.
+        The vector as a parameter with `.grad` allocated, for `Adam`.
     """
     members = list(parameters)
     flat = nn.Parameter(torch.cat([p.detach().reshape(-1) for p in members]))
@@ -45,3 +47,40 @@ def clip_gradient(flat: nn.Parameter, max_norm: float) -> Tensor:
     scale = (max_norm / (norm + 1e-6)).clamp_(max=1.0)
     flat.grad.mul_(scale).masked_fill_(~norm.isfinite(), 0.0)
     return norm
+
+
+class Adam:
+    """Adam (Kingma and Ba 2015, algorithm 1) on one flat parameter.
+
+    Five kernels a step. `torch.optim.Adam` computes the same (a test compares them), but its bookkeeping takes 0.2 ms a
+    step, as long as the gradient of a 64-wide net, and importing what it needs takes seconds.
+    """
+
+    def __init__(
+        self, flat: nn.Parameter, lr: float, *, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8
+    ) -> None:
+        self.flat, self.lr, self.beta1, self.beta2, self.eps = flat, lr, beta1, beta2, eps
+        self.steps = 0
+        self._mean, self._square = torch.zeros_like(flat.data), torch.zeros_like(flat.data)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Move the parameter along `flat.grad`."""
+        grad = self.flat.grad
+        assert grad is not None
+        self.steps += 1
+        self._mean.lerp_(grad, 1.0 - self.beta1)
+        self._square.mul_(self.beta2).addcmul_(grad, grad, value=1.0 - self.beta2)
+        correction = 1.0 - self.beta2**self.steps
+        scale = self._square.sqrt().div_(correction**0.5).add_(self.eps)
+        self.flat.addcdiv_(self._mean, scale, value=-self.lr / (1.0 - self.beta1**self.steps))
+
+    def state_dict(self) -> StateDict:
+        """Moments, the number of steps and the learning rate."""
+        return {"steps": self.steps, "mean": self._mean, "square": self._square, "lr": self.lr}
+
+    def load_state_dict(self, state: StateDict) -> None:
+        """Continue exactly where `state_dict` was taken."""
+        self.steps, self.lr = int(state["steps"]), float(state["lr"])
+        self._mean.copy_(state["mean"])
+        self._square.copy_(state["square"])

@@ -26,9 +26,11 @@ class _TanhStack(torch.autograd.Function):
         """Keep each hidden layer's output, feature-major."""
         hidden = [x.t()]
         for i in range(0, len(parameters), 2):
-            h = torch.addmm(parameters[i + 1].unsqueeze(1), parameters[i], hidden[-1])
-            if i + 2 < len(parameters):
-                hidden.append(h.mul_(2.0).sigmoid_().mul_(2.0).sub_(1.0))
+            inner = i + 2 < len(parameters)
+            twice = 2.0 if inner else 1.0  # the 2x of tanh(x) = 2 sigmoid(2x) - 1 comes free with the product
+            h = torch.addmm(parameters[i + 1].unsqueeze(1), parameters[i], hidden[-1], beta=twice, alpha=twice)
+            if inner:
+                hidden.append(h.sigmoid_().mul_(2.0).sub_(1.0))
         ctx.save_for_backward(x, *parameters, *hidden[1:])
         return h.t()
 
