@@ -66,6 +66,20 @@ def obs_at(rollout, prefix, t):
     return {key: value[t] for key, value in group(rollout, prefix).items()}
 
 
+def test_the_critics_memory_carries_over_to_the_next_rollout_and_ends_with_its_episode():
+    parts = make("ppo", envs.Ragged(num_envs=3, length=6), kind="gru")
+    critic, hidden = parts.learner.critic, torch.zeros(3, 16)
+    for _ in range(3):
+        rollout = rollout_of(parts, 7)
+        inputs = parts.learner.critic_inputs(group(rollout, "obs"))
+        with torch.no_grad():
+            expected = critic.sequence(inputs, hidden, rollout["is_first"])[1][-1]
+        parts.learner.update({"online": rollout})
+        hidden = parts.learner._critic_hidden
+        torch.testing.assert_close(hidden, expected)
+        assert (hidden != 0).any()
+
+
 def test_an_epoch_uses_every_step_exactly_once():
     data = {"is_first": torch.zeros(1, 103, dtype=torch.bool), "id": torch.arange(103).unsqueeze(0)}
     minibatches = _shuffle(data, 4)
