@@ -109,7 +109,7 @@ def test_the_learning_rate_falls_linearly_or_stays():
         parts.progress = Progress(1000, env_steps=250)
         rollout_of(parts)
         for adam in (parts.learner._actor_adam, parts.learner._critic_adam):
-            assert adam.param_groups[0]["lr"] == pytest.approx(1e-3 * expected)
+            assert adam.lr == pytest.approx(1e-3 * expected)
 
 
 def test_target_kl_stops_the_actor_but_not_the_critic():
