@@ -112,6 +112,51 @@ def test_the_learning_rate_falls_linearly_or_stays():
             assert adam.lr == pytest.approx(1e-3 * expected)
 
 
+@pytest.mark.parametrize("entropy_coef", [0.0, 0.3])
+def test_the_actor_follows_the_gradient_of_the_clipped_objective(entropy_coef):
+    once = {"num_epochs": 1, "num_minibatches": 1, "entropy_coef": entropy_coef, "max_grad_norm": 1e9}
+    parts = make("ppo", envs.Target(num_envs=4), **once).run(2)
+    learner, policy, rollout = parts.learner, parts.learner.policy, rollout_of(parts, 32)
+    shift = 0.6 * torch.rand(32, 4, generator=torch.Generator().manual_seed(0)) - 0.3
+    rollout["log_prob"] = rollout["log_prob"] + shift  # as if the policy had moved: ratios on both sides of the clip
+    data = learner._prepare(rollout)
+    learner._estimate_advantages(rollout, data)
+    advantage = data["advantage"].reshape(32, 4)
+    raw, mean = rollout["raw_action"], policy.sequence(policy.inputs(group(rollout, "obs")), {}, rollout["is_first"])
+    normal = torch.distributions.Normal(mean, policy.log_std.exp())
+    log_ratio = normal.log_prob(raw).sum(-1) - rollout["log_prob"]
+    ratio = log_ratio.exp()
+    surrogate = torch.where(
+        advantage > 0, ratio.clamp(max=1.2) * advantage, ratio.clamp(min=0.8) * advantage
+    ).mean()  # eq. 7, written by sign
+    entropy = normal.entropy().sum(-1).mean()
+    gradient = torch.autograd.grad(-surrogate - entropy_coef * entropy, policy.actor_parameters())
+    metrics, _ = learner.update({"online": rollout})
+    norm = torch.cat([g.reshape(-1) for g in gradient]).norm()
+    torch.testing.assert_close(metrics["grad_norm/actor"], norm, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(metrics["loss/policy"], -surrogate.detach(), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(metrics["loss/entropy"], entropy.detach(), rtol=1e-3, atol=1e-5)
+    outside = ((ratio > 1.2) | (ratio < 0.8)).float().mean()
+    assert 0.1 < outside < 0.9
+    torch.testing.assert_close(metrics["policy/clip_fraction"], outside)
+    torch.testing.assert_close(metrics["policy/kl"], (ratio - 1 - log_ratio).mean().detach(), rtol=1e-3, atol=1e-5)
+
+
+def test_the_critic_follows_the_squared_error_to_the_returns():
+    once = {"num_epochs": 1, "num_minibatches": 1, "max_grad_norm": 1e9, "value_coef": 0.7}
+    parts = make("ppo", envs.Target(num_envs=4), **once).run(2)
+    learner, rollout = parts.learner, rollout_of(parts, 32)
+    data = learner._prepare(rollout)
+    learner._estimate_advantages(rollout, data)
+    value, _ = learner.critic(learner.critic_inputs(group(rollout, "obs")), torch.zeros(0, 0))
+    loss = 0.5 * (value.squeeze(-1) - data["returns"].reshape(32, 4)).square().mean()
+    gradient = torch.autograd.grad(0.7 * loss, list(learner.critic.parameters()))
+    metrics, _ = learner.update({"online": rollout})
+    torch.testing.assert_close(metrics["loss/value"], loss.detach(), rtol=1e-3, atol=1e-5)
+    norm = torch.cat([g.reshape(-1) for g in gradient]).norm()
+    torch.testing.assert_close(metrics["grad_norm/critic"], norm, rtol=1e-3, atol=1e-5)
+
+
 def test_target_kl_stops_the_actor_but_not_the_critic():
     parts = make("ppo", envs.Target(num_envs=4), num_epochs=6, num_minibatches=1, target_kl=1e-9, learning_rate=1e-2)
     counts = {"actor": 0, "critic": 0}
