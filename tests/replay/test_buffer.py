@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from robotrl.checkpoint import load_latest, save_checkpoint
 from robotrl.replay import ReplayBuffer
 from robotrl.replay.storage import RingStorage
 from robotrl.statetree import flatten, unflatten
@@ -275,3 +276,28 @@ def test_a_refused_rollout_leaves_the_replay_as_it_was():
         storage.add({**rollout, "weight": rollout["weight"].double()})
     storage.add(stream.rollout(3))
     assert stream.same({**storage.take(np.arange(16)), "row": torch.arange(16)})
+
+
+def test_a_checkpoint_of_a_large_replay_writes_only_what_changed(tmp_path, monkeypatch):
+    monkeypatch.setattr("robotrl.replay.storage.SEGMENT_BYTES", 2_200_000)
+
+    def rollout(steps):
+        obs = torch.randint(0, 256, (steps + 1, 2, 3, 32, 32), dtype=torch.uint8)
+        return {"obs/image": obs[:-1], "next_obs/image": obs[1:], "reward": torch.randn(steps, 2)}
+
+    buffer = ReplayBuffer(4000, 2)
+    buffer.add(rollout(1700))
+    save_checkpoint(tmp_path, {"replay": buffer.state_dict()}, step=1)
+    buffer.add(rollout(10))
+    second = save_checkpoint(tmp_path, {"replay": buffer.state_dict()}, step=2)
+    sizes = {True: 0, False: 0}
+    for file in second.glob("large-*"):
+        sizes[file.stat().st_nlink > 1] += file.stat().st_size
+    assert sizes[True] > 3 * sizes[False] > 0
+    tree, step = load_latest(tmp_path)
+    assert step == 2
+    other = ReplayBuffer(4000, 2)
+    other.load_state_dict(tree["replay"])
+    part = {"p": Part(kind="transition", batch_size=64)}
+    for left, right in zip(buffer.batches(part, 3), other.batches(part, 3), strict=True):
+        assert all(torch.equal(left["p"][k], right["p"][k]) for k in left["p"])
