@@ -55,8 +55,8 @@ class PPOConfig:
     critic_groups: list[str] | None = None
     """Observation groups of the critic; None: those of the policy."""
     two_threads: bool = True
-    """Train the critic in a second thread on a CPU: the same bytes, 1.6 times as fast for 256-wide nets. 64-wide ones do
-    not gain, as their operations are too short; with several runs side by side, switch it off."""
+    """Train the critic in a second thread on a CPU: the same bytes, 1.6 times as fast for 256-wide nets. 64-wide ones
+    do not gain, as their operations are too short; with several runs side by side, switch it off."""
 
     def __post_init__(self) -> None:
         positive = ("learning_rate", "num_epochs", "num_minibatches", "clip_ratio", "max_grad_norm")
