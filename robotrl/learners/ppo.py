@@ -12,10 +12,8 @@ Differences from the paper, each with its source:
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,12 +52,12 @@ class PPOConfig:
     """Compute advantages anew before each epoch, with the critic as it is then."""
     critic_groups: list[str] | None = None
     """Observation groups of the critic; None: those of the policy."""
-    two_threads: bool = True
-    """Train the critic in a second thread on a CPU: the same bytes, 1.6 times as fast for 256-wide nets. 64-wide ones
-    do not gain, as their operations are too short; with several runs side by side, switch it off."""
+    two_threads: bool | None = None
+    """Train the critic in a second thread on a CPU: the same bytes, 1.6 times as fast for 256-wide nets, no gain for
+    64-wide ones, whose operations are too short. None: where a layer has 128 units or more, or there are images."""
 
     def __post_init__(self) -> None:
-        positive = ("learning_rate", "num_epochs", "num_minibatches", "clip_ratio", "max_grad_norm")
+        positive = ("learning_rate", "num_epochs", "num_minibatches", "clip_ratio", "max_grad_norm", "value_coef")
         for name in positive:
             if getattr(self, name) <= 0:
                 raise RobotRLError(f"learner.{name} is {getattr(self, name)}; it must be greater than 0.")
@@ -100,7 +98,8 @@ class PPO:
         self._next_critic_hidden = self._critic_hidden
         # a new thread would take torch's default of one thread a core, whatever the main thread was set to
         threads = torch.get_num_threads()
-        side = c.two_threads and device.type == "cpu"
+        wide = max(policy.config.hidden, default=0) >= 128 or bool(policy.inputs.images)
+        side = device.type == "cpu" and (wide if c.two_threads is None else c.two_threads)
         self._thread = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads,)) if side else None
         # the keys of every loss, asserted against what the updates produce
         self._coef = {"policy": 1.0, "entropy": -c.entropy_coef, "value": c.value_coef}
@@ -135,7 +134,7 @@ class PPO:
             if epoch == 0 or c.recompute_advantage:
                 self._estimate_advantages(batch["online"], data)
             minibatches = _shuffle(data, c.num_minibatches)
-            critic = self._beside(self._fit_critic, minibatches)
+            beside = None if self._thread is None else self._thread.submit(self._fit_critic, minibatches)
             for rows in minibatches if actor_learns else ():
                 out = policy.sequence(group(rows, "inputs"), {"hidden": rows["hidden"][0]}, rows["is_first"])
                 log_prob, entropy = policy.log_prob_and_entropy(out, rows["raw_action"])
@@ -152,25 +151,38 @@ class PPO:
                 log_ratios.append(log_ratio.detach().flatten())
                 for name, value in losses.items():
                     metrics[f"loss/{name}"].append(value.detach())
-            for name, values in critic.result().items():
-                metrics[name] += values
+            if beside is not None:
+                for name, values in beside.result().items():
+                    metrics[name] += values
+            else:
+                for rows in minibatches:
+                    value_loss = self._value_loss(rows)
+                    value_loss.backward()
+                    self._step_critic(value_loss, metrics)
             if c.target_kl is not None and actor_learns:
                 actor_learns = bool(_kl(torch.cat(log_ratios[-len(minibatches) :])) <= c.target_kl)
         self._merge_moments()
         return self._summary(metrics, torch.cat(log_ratios), data), None
 
-    def _fit_critic(self, minibatches: list[Batch]) -> dict[str, list[Tensor]]:
-        """One epoch of the critic: squared error to the lambda-returns."""
-        metrics: dict[str, list[Tensor]] = {"loss/value": [], "grad_norm/critic": []}
+    def _value_loss(self, rows: Batch) -> Tensor:
+        """Half the squared error to the lambda-returns, times `value_coef`."""
         own = "inputs" if self.critic_inputs is self.policy.inputs else "critic_inputs"
+        value, _ = self.critic.sequence(group(rows, own), rows["critic_hidden"][0], rows["is_first"])
+        zero_gradient(self._critic_flat)
+        return 0.5 * self._coef["value"] * (value.squeeze(-1) - rows["returns"]).square().mean()
+
+    def _step_critic(self, loss: Tensor, metrics: dict[str, list[Tensor]]) -> None:
+        metrics["grad_norm/critic"].append(clip_gradient(self._critic_flat, self.config.max_grad_norm))
+        self._critic_adam.step()
+        metrics["loss/value"].append(loss.detach() / self._coef["value"])
+
+    def _fit_critic(self, minibatches: list[Batch]) -> dict[str, list[Tensor]]:
+        """The critic's epoch, in the second thread."""
+        metrics: dict[str, list[Tensor]] = {"loss/value": [], "grad_norm/critic": []}
         for rows in minibatches:
-            value, _ = self.critic.sequence(group(rows, own), rows["critic_hidden"][0], rows["is_first"])
-            loss = 0.5 * (value.squeeze(-1) - rows["returns"]).square().mean()
-            zero_gradient(self._critic_flat)
-            (self._coef["value"] * loss).backward()
-            metrics["grad_norm/critic"].append(clip_gradient(self._critic_flat, self.config.max_grad_norm))
-            self._critic_adam.step()
-            metrics["loss/value"].append(loss.detach())
+            loss = self._value_loss(rows)
+            loss.backward()
+            self._step_critic(loss, metrics)
         return metrics
 
     @torch.no_grad()
@@ -216,14 +228,6 @@ class PPO:
         for key in ("returns", "value", "advantage"):
             data[key] = data[key].reshape(data["is_first"].shape)
         self._next_critic_hidden = after[-1]
-
-    def _beside(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
-        """Run `function` in the second thread where there is one, else at once."""
-        if self._thread is not None:
-            return self._thread.submit(function, *args)
-        done: Future[Any] = Future()
-        done.set_result(function(*args))
-        return done
 
     def _merge_moments(self) -> None:
         """After the last update of the iteration: from here on stored log-probabilities are no longer compared."""
@@ -272,7 +276,9 @@ class PPO:
         self._return_sum = state["return_sum"]
         self._return_stats.load_state_dict(state["return_stats"])
         own = {False: self.policy.inputs, True: self.critic_inputs}
-        self._moments = [(own[bool(critic)], tuple(moments)) for critic, moments in state["moments"]]
+        self._moments = [
+            (own[bool(critic)], tuple(m.to(device) for m in moments)) for critic, moments in state["moments"]
+        ]
 
 
 def _kl(log_ratio: Tensor) -> Tensor:

@@ -73,6 +73,12 @@ class Run:
         self.replay = learner_class.replay_class()
         self.collector = Collector(env, seed=config.seed, device=config.device, dump_dir=self.dir.path / "dumps")
         self.schedule = Schedule(**asdict(config.schedule))
+        if self.schedule.updates > 1 and any(part.kind == "rollout" for part in self.learner.batch_spec.values()):
+            raise RobotRLError(
+                f"schedule.updates is {self.schedule.updates:g}, but {config.learner_name} sees its whole rollout in "
+                "one update, after which its data is used up. Set schedule.updates to 1 and learner.num_epochs to the "
+                "passes over the rollout."
+            )
         if checkpoint is not None:
             self._load(checkpoint)
         self._make_hooks(checkpoint)

@@ -296,3 +296,8 @@ def test_narrow_networks_get_one_torch_thread_and_wide_ones_all_cores(tmp_path, 
             run.close()
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_rollout_is_learned_from_in_one_update(tmp_path):
+    with pytest.raises(RobotRLError, match=r"schedule\.updates is 2, but ppo sees its whole rollout in one update"):
+        Run.create(compose(["env=InvertedPendulum-v5", "schedule.updates=2", f"run_dir={tmp_path / 'run'}"]), [])
