@@ -65,7 +65,7 @@ def run_job(job: Job, parallel: int) -> int:
     """Start or continue one run in a process of its own; its output goes to `<run>.log` beside its directory."""
     begin = (*job.words, f"run_dir={job.path}")
     words = ["train", *((f"resume={job.path}", *named_classes(job.words)) if exists(job.path) else begin)]
-    environment = dict(os.environ)
+    environment = dict(os.environ, PYTHONUNBUFFERED="1")  # so that the log's last line is what was said last
     if parallel > 1:  # libraries that ask for all cores would fight over them
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // parallel)))
     log = job.path.parent / f"{job.path.name}.log"
