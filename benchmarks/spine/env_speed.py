@@ -14,7 +14,7 @@ from benchmarks.spine.tasks import TASKS
 
 REPEATS = 5
 SB3_REPEATS = 5
-VECTOR_STEPS = {"robotrl": 1000, "envpool": 1000, "raw": 1000, "sb3_dummy": 200, "sb3_subproc": 200}
+VECTOR_STEPS = {"robotrl": 1000, "envpool": 1000, "raw": 1000, "sb3_dummy": 100, "sb3_subproc": 100}
 """Timed steps of 64 environments. SB3's are slow and far from the bound: theirs are too few for most resets, which
 favours them."""
 
