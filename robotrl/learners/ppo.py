@@ -53,8 +53,8 @@ class PPOConfig:
     critic_groups: list[str] | None = None
     """Observation groups of the critic; None: those of the policy."""
     two_threads: bool | None = None
-    """Train the critic in a second thread on a CPU: the same bytes, 1.6 times as fast for 256-wide nets, no gain for
-    64-wide ones, whose operations are too short. None: where a layer has 128 units or more, or there are images."""
+    """Train the critic in a second thread on a CPU: the same bytes, faster for wide nets; narrow ones do not gain, as
+    their operations are too short. None: where a layer has 128 units or more, or there are images."""
 
     def __post_init__(self) -> None:
         positive = ("learning_rate", "num_epochs", "num_minibatches", "clip_ratio", "max_grad_norm", "value_coef")

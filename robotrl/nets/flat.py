@@ -52,8 +52,8 @@ def clip_gradient(flat: nn.Parameter, max_norm: float) -> Tensor:
 class Adam:
     """Adam (Kingma and Ba 2015, algorithm 1) on one flat parameter.
 
-    Five kernels a step. `torch.optim.Adam` computes the same (a test compares them), but its bookkeeping takes 0.2 ms a
-    step, as long as the gradient of a 64-wide net, and importing what it needs takes seconds.
+    Five kernels a step. `torch.optim.Adam` computes the same (a test compares them), but its bookkeeping takes
+    about as long as the gradient of a 64-wide net, and importing what it needs delays the start of every run.
     """
 
     def __init__(
