@@ -52,7 +52,7 @@ def make(
         num_threads: with `async`, most processes that step at the same time; None: no limit.
         copy: return fresh arrays; without, they are overwritten by the next step.
         vectorization: `sync` steps one after the other in this process, `async` each in a process of its own, which
-            pays for environments that take more than about 0.2 ms a step.
+            pays where a step takes longer than handing it to another process.
         max_episode_steps: steps after which an episode is truncated; None: never; -1: as Gymnasium registers.
         options: passed on to `gymnasium.make`.
 

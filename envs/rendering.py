@@ -93,7 +93,7 @@ class OffscreenRenderer:
     Args:
         model: the compiled model; its visual settings are left as they were.
         height, width: pixels.
-        shadows: draw shadows and reflections and smooth edges (MuJoCo's defaults), 10 to 50 times slower in software.
+        shadows: draw shadows and reflections and smooth edges (MuJoCo's defaults), many times slower in software.
         max_geom: most geoms drawn in one image.
 
     Raises:

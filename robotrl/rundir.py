@@ -50,6 +50,7 @@ class RunDir:
         self.plots = self.path / "plots"
         self.config, self.meta, self.metrics = self.path / CONFIG, self.path / META, self.path / METRICS
         self._lock: int | None = _lock(self.path)
+        self._made: list[Path] = []  # parents that `create` made, innermost first
 
     @classmethod
     def create(cls, path: str | Path | None, name: str) -> RunDir:
@@ -62,12 +63,15 @@ class RunDir:
         try:
             if where.is_dir() and any(entry.name != LOCK for entry in where.iterdir()):
                 raise RobotRLError(_not_empty(where))
+            made = [parent for parent in where.absolute().parents if not parent.exists()]
             where.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RobotRLError(
                 f"The run directory {where} cannot be made: {error}. Choose another run_dir=."
             ) from error
-        return cls(where)
+        directory = cls(where)
+        directory._made = made
+        return directory
 
     @classmethod
     def open(cls, path: str | Path) -> RunDir:
@@ -168,8 +172,10 @@ class RunDir:
         for file in (self.config, self.meta, self.path / LOCK):
             file.unlink(missing_ok=True)
         self.close()
-        with contextlib.suppress(OSError):  # not ours alone
-            self.path.rmdir()
+        folders = [self.path, *self._made]
+        with contextlib.suppress(OSError):  # the first that is not empty is not ours alone
+            for folder in folders:
+                folder.rmdir()
 
     def surely_passed(self) -> int:
         """Env steps of the last line but one of `metrics.jsonl`, or 0: what was due then was done before the last."""

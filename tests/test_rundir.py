@@ -41,6 +41,16 @@ def test_a_directory_with_a_run_is_refused_with_the_command_that_resumes_it(tmp_
         RunDir.create(tmp_path / "x", "n")
 
 
+def test_a_run_of_which_nothing_came_leaves_no_folder_that_was_made_for_it(tmp_path):
+    (tmp_path / "mine").mkdir()
+    RunDir.create(tmp_path / "mine" / "name" / "time", "n").discard()
+    assert list((tmp_path / "mine").iterdir()) == []
+    kept = RunDir.create(tmp_path / "mine" / "name" / "first", "n")
+    RunDir.create(tmp_path / "mine" / "name" / "second", "n").discard()
+    assert list((tmp_path / "mine" / "name").iterdir()) == [kept.path]
+    kept.close()
+
+
 def test_a_directory_with_other_files_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(RobotRLError, match=r"is not empty and holds no run. Choose another run_dir="):

@@ -5,7 +5,7 @@ sensor asks for it; `mujoco.batch.Batch` does neither and leaves it at zero. A f
 evaluated at a step's start, and with the Runge-Kutta integrator Gymnasium reads the forces of its last stage.
 The C API that `Batch` wraps can run any function on every simulation's own `mjData` (`mjb_apply`), and
 `mj_rnePostConstraint(const mjModel*, mjData*)` is such a function, so the pass runs in parallel without Python.
-The same could be had from `Batch.get_data` and a loop; that copies every `mjData` and costs about a fifth of a step.
+The same could be had from `Batch.get_data` and a loop; that copies every `mjData` in one thread.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from robotrl.envs.config import build_env, for_evaluation
 from robotrl.policies.io import save_policy
+from robotrl.runners.eval_result import EvalResult
 from robotrl.runners.hooks import EVAL_SEED
 from robotrl.runners.media import film, frames_per_second, write_video
 from robotrl.runners.run import Run, say, shown
@@ -85,11 +87,24 @@ def _film(run: Run) -> Path:
 
 
 def _summarise(run: Run, written: list[tuple[str, Path]]) -> None:
-    best = "" if run.evaluation.best is None else f", best evaluation {run.evaluation.best:.1f}"
     spent = f"{run.progress.env_steps:,} env steps in {run.logging.elapsed / 60.0:.1f} minutes"
-    say(f"Done: {spent}{best}. Written to {shown(run.dir.path)}:")
+    say(f"Done: {spent}{_best(run)}. Written to {shown(run.dir.path)}:")
     for what, path in [*written, ("metrics", run.dir.metrics), ("evaluations", run.dir.eval)]:
         say(f"  {what:<15}{path.relative_to(run.dir.path)}")
+
+
+def _best(run: Run) -> str:
+    """The best evaluation with what is known of its uncertainty: a return alone says too much."""
+    if run.evaluation.best_file is None:
+        return ""
+    try:
+        result = EvalResult.load(run.evaluation.best_file)
+    except RobotRLError:  # removed meanwhile
+        return ""
+    low, high = result.mean_interval
+    interval = f", 95 % interval [{low:.1f}, {high:.1f}]" if math.isfinite(low + high) else ""
+    at = f"at {int(result.meta['env_steps']):,} env steps"
+    return f", best evaluation {result.mean:.1f} {at} (n = {result.n} episode{'s' * (result.n != 1)}{interval})"
 
 
 __all__ = ["STOPPED", "finish"]

@@ -10,6 +10,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -61,6 +62,7 @@ class EvaluationHook:
         self._env: Any = None
         self.seconds = 0.0
         self.best: float | None = None
+        self.best_file: Path | None = None
 
     def __call__(self, iteration: int, metrics: Metrics) -> None:
         """Evaluate when it is time to."""
@@ -76,9 +78,10 @@ class EvaluationHook:
         known = {k: v for k, v in result.metrics().items() if math.isfinite(v) or k == "eval/return"}
         metrics.update({name: torch.tensor(value, dtype=torch.float64) for name, value in known.items()})
         try:
-            result.save(self._dir.eval / f"{self._progress.env_steps}.json")
+            file = self._dir.eval / f"{self._progress.env_steps}.json"
+            result.save(file)
             if self.best is None or result.mean > self.best:
-                self.best = result.mean
+                self.best, self.best_file = result.mean, file
                 meta = {**result.meta, **self._origin, "eval": known}
                 save_policy(self._learner.policy, self._dir.policy / "best", meta)  # type: ignore[arg-type]  # learners train built-in policies
         except OSError as error:
@@ -87,12 +90,14 @@ class EvaluationHook:
         self.seconds += time.perf_counter() - start
 
     def state_dict(self) -> StateDict:
-        """The best return so far and the time spent."""
-        return {"best": self.best, "seconds": self.seconds}
+        """The best return so far, its file, and the time spent."""
+        file = None if self.best_file is None else self.best_file.name
+        return {"best": self.best, "best_file": file, "seconds": self.seconds}
 
     def load_state_dict(self, state: StateDict) -> None:
         """Continue; what is due next follows from the env steps."""
         self.best, self.seconds = state["best"], float(state["seconds"])
+        self.best_file = None if state["best_file"] is None else self._dir.eval / state["best_file"]
         self._every.due()
 
     def close(self) -> None:

@@ -109,7 +109,7 @@ def test_the_best_policy_is_replaced_only_by_a_better_one(evaluations):
         assert set(metrics) == {"eval/return"}, "an unknown interval is left out, a return never"
     assert kept == [("best", 1.0), ("best", 3.0)]
     other = hook.state_dict()
-    assert other["best"] == 3.0
+    assert (other["best"], other["best_file"]) == (3.0, "300.json")
 
 
 def test_an_evaluation_leaves_the_random_streams_alone(evaluations):
