@@ -1,6 +1,7 @@
 """A run continues exactly where it stopped, leaves everything it promises, and tells a user what it will not do."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -9,6 +10,7 @@ from safetensors.torch import load_file
 
 from robotrl.configs.compose import compose
 from robotrl.envs import make_vec
+from robotrl.envs.rendering import NO_GL_MESSAGE, has_gl
 from robotrl.policies.io import load_policy
 from robotrl.registry import learners
 from robotrl.rundir import RunDir
@@ -24,10 +26,15 @@ TASKS = {
     "randomised physics": (
         "env.randomise=[{field: geom_friction, distribution: uniform, low: 0.5, high: 2.0, mode: scale}]",
     ),
+    "pixels": (
+        *("env.pixels.height=16", "env.pixels.width=16", "env.frame_stack=2", "num_envs=2", "total_env_steps=256"),
+        *("eval_every=0", "env.time_limit=24"),
+    ),
 }
+NEEDS_GL = pytest.mark.skipif(not has_gl(), reason=NO_GL_MESSAGE)
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", [pytest.param(t, marks=NEEDS_GL) if t == "pixels" else t for t in TASKS])
 def test_a_stopped_and_resumed_run_ends_with_the_same_bytes(tmp_path, tiny, uninterrupted, task, capsys):
     whole, parts = uninterrupted(*TASKS[task]), tmp_path / "parts"
     assert tiny.start(parts, *TASKS[task], stop_at=100) == 130
@@ -64,6 +71,16 @@ def test_a_finished_run_holds_all_it_promises(uninterrupted):
     assert [row["env_steps"] for row in rows] == list(range(64, 704, 64))
     assert {"train/return", "loss/policy", "eval/return", "time/elapsed", "time/evaluation"} <= set().union(*rows)
     assert all(row["time/elapsed"] >= row["time/evaluation"] for row in rows)
+
+
+def test_the_last_words_give_the_best_evaluation_with_its_n_and_interval(tmp_path, tiny, capsys):
+    tiny.start(tmp_path / "run", stop_at=320)
+    tiny.resume(tmp_path / "run")
+    printed = capsys.readouterr().out
+    said = re.search(r"best evaluation (\S+) at (\d+) env steps \(n = 2 episodes, 95 % interval \[", printed)
+    summaries = {int(p.stem): json.loads(p.read_text())["summary"] for p in (tmp_path / "run" / "eval").iterdir()}
+    assert float(said[1]) == round(max(s["eval/return"] for s in summaries.values()), 1)
+    assert round(summaries[int(said[2])]["eval/return"], 1) == float(said[1])
 
 
 def test_the_best_policy_is_the_one_of_the_best_evaluation(uninterrupted):
