@@ -1,0 +1,66 @@
+"""A small network that tells experts from policies, and its gradient with respect to what it sees."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+_ACTIVATIONS = ("relu", "tanh")
+
+
+class Discriminator(nn.Module):
+    """`[..., in_dim] -> [...]`: an MLP with one output, orthogonal initialisation and zero biases.
+
+    Args:
+        in_dim: input features.
+        hidden: widths of the hidden layers.
+        activation: `relu` or `tanh`.
+        bounded: squash the output by tanh to (-1, 1), which bounds a reward that is read from it.
+    """
+
+    def __init__(self, in_dim: int, hidden: Sequence[int], *, activation: str = "relu", bounded: bool = False) -> None:
+        super().__init__()
+        assert activation in _ACTIVATIONS
+        self.activation, self.bounded = activation, bounded
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise([in_dim, *hidden, 1]))
+        gain = math.sqrt(2.0) if activation == "relu" else 1.0
+        for i, layer in enumerate(self.layers):
+            assert isinstance(layer, nn.Linear)
+            nn.init.orthogonal_(layer.weight, 1.0 if i == len(hidden) else gain)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits, or bounded values, `[...]`."""
+        return self._output(self._hidden(x)[-1])
+
+    def with_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs `[B]` and their gradient with respect to `x [B, in_dim]`, both differentiable by the weights.
+
+        The gradient is written out as products of weights and slopes. A penalty on it then takes one ordinary backward
+        pass; through autograd it would take a graph of the backward pass and a second one through that.
+        """
+        hidden = self._hidden(x)
+        out = self._output(hidden[-1])
+        gradient = self.layers[-1].weight
+        for layer, h in zip(self.layers[-2::-1], hidden[:0:-1], strict=True):
+            slope = 1.0 - h.square() if self.activation == "tanh" else (h > 0).to(h.dtype)
+            gradient = (gradient * slope) @ layer.weight
+        if self.bounded:
+            gradient = gradient * (1.0 - out.square()).unsqueeze(-1)
+        return out, gradient.expand_as(x)
+
+    def _hidden(self, x: Tensor) -> list[Tensor]:
+        """The input and what each hidden layer makes of it."""
+        values = [x]
+        for layer in self.layers[:-1]:
+            h = layer(values[-1])
+            values.append(torch.tanh(h) if self.activation == "tanh" else torch.relu(h))
+        return values
+
+    def _output(self, hidden: Tensor) -> Tensor:
+        out: Tensor = self.layers[-1](hidden).squeeze(-1)
+        return torch.tanh(out) if self.bounded else out
