@@ -127,6 +127,10 @@ class Part:
     """Steps of a sequence."""
     stratify_by: str | None = None
     """A field of integers: every value present gets an equal share of the batch, which is ordered by it."""
+    shares: tuple[float, ...] | None = None
+    """With `stratify_by`: not equal shares, but each row of the value v with probability `shares[v]`, by lot: first the
+    value, then one of its rows. Values without a share, and negative ones, are left out; shares of values that are not
+    present go to the others."""
     weight_by: str | None = None
     """A field of weights: rows (first rows, of sequences) are drawn in proportion to it."""
     within_episode: bool = False

@@ -1,4 +1,4 @@
-"""Which rows a part of a batch gets: uniformly, in equal shares per value of a column, or in proportion to one."""
+"""Which rows a part of a batch gets: uniformly, in shares per value of a column, or in proportion to a column."""
 
 from __future__ import annotations
 
@@ -42,6 +42,8 @@ class RowSampler:
         """
         if part.stratify_by is not None and part.weight_by is not None:
             raise RobotRLError("A part is either stratified or weighted: give stratify_by or weight_by, not both.")
+        if part.shares is not None:
+            return self._shared(part, first, end, changes)
         if part.stratify_by is not None:
             return self._stratified(part.stratify_by, part.batch_size, first, end, changes)
         if part.weight_by is not None:
@@ -51,11 +53,30 @@ class RowSampler:
 
     def _stratified(self, key: str, count: int, first: int, end: int, changes: int) -> NDArray[np.int64]:
         """Equal shares of the values present, ordered by value; what does not divide goes to values by lot."""
-        order, starts, sizes = self._facts("strata", key, (first, end, changes), _strata)
+        order, starts, sizes, _ = self._facts("strata", key, (first, end, changes), _strata)
         shares = np.full(len(sizes), count // len(sizes))
         shares[self.generator.choice(len(sizes), count % len(sizes), replace=False)] += 1
         value = np.repeat(np.arange(len(sizes)), shares)
         within = (self.generator.random(count) * sizes[value]).astype(np.int64)
+        rows: NDArray[np.int64] = first + order[starts[value] + within]
+        return rows
+
+    def _shared(self, part: Part, first: int, end: int, changes: int) -> NDArray[np.int64]:
+        """A value for each row by lot, then a row of that value: as fast for many rows as for few."""
+        key = part.stratify_by
+        if key is None:
+            raise RobotRLError("A part with shares needs stratify_by, the field that they are shares of.")
+        order, starts, sizes, values = self._facts("strata", key, (first, end, changes), _strata)
+        shares = np.asarray(part.shares, dtype=np.float64)
+        if not np.isfinite(shares).all() or (shares < 0).any():
+            raise RobotRLError(f"The shares of '{key}' must be finite and not negative.")
+        known = (values >= 0) & (values < len(shares))
+        lot = np.cumsum(np.where(known, shares[np.where(known, values, 0)], 0.0))
+        if lot[-1] <= 0:
+            raise RobotRLError(f"No row has a value of '{key}' with a share: the values are {values[:8].tolist()}.")
+        drawn = np.searchsorted(lot, self.generator.random(part.batch_size) * lot[-1], side="right")
+        value = np.minimum(drawn, np.searchsorted(lot, lot[-1]))  # the product may round up to the whole sum
+        within = (self.generator.random(part.batch_size) * sizes[value]).astype(np.int64)
         rows: NDArray[np.int64] = first + order[starts[value] + within]
         return rows
 
@@ -76,12 +97,13 @@ class RowSampler:
 
 
 def _strata(key: str, values: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-    """Rows ordered by value, where each value starts, and how many rows it has."""
+    """Rows ordered by value, where each value starts, how many rows it has, and the values."""
     if values.dtype.kind not in "iub" or values.ndim != 1:
         raise RobotRLError(f"stratify_by needs a field of one integer a step, but '{key}' is {values.dtype}.")
     order = np.argsort(values, kind="stable")
-    _, starts, sizes = np.unique(values[order], return_index=True, return_counts=True)
-    return order, starts, sizes
+    ordered = values[order]
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    return order, starts, np.diff(starts, append=len(values)), ordered[starts]
 
 
 def _cumulative(key: str, values: NDArray[Any]) -> tuple[NDArray[Any], ...]:

@@ -118,6 +118,46 @@ def test_within_an_episode_the_rest_is_masked_and_repeats_the_last_step():
     assert len(starts.unique()) == 120  # the very last steps are starts as well
 
 
+def marked(buffer, mark):
+    """The rows of the buffer with an integer field `mark`."""
+    buffer.write({"row": torch.arange(len(buffer)), "mark": mark})
+    return buffer
+
+
+def test_rows_of_a_value_share_what_the_value_has_however_many_they_are():
+    buffer = ReplayBuffer(600, 3, seed=4)
+    buffer.add(Stream(3).rollout(200))
+    mark = torch.full((600,), -1)
+    mark[:300], mark[300:310], mark[310:500] = 0, 1, 3  # 100 rows have no member, 2 has no rows
+    marked(buffer, mark)
+    shares = (0.2, 0.7, 5.0, 0.1)
+    batch = one(buffer, kind="transition", batch_size=60_000, stratify_by="mark", shares=shares)
+    found = torch.bincount(batch["mark"], minlength=4) / 60_000
+    torch.testing.assert_close(found, torch.tensor([0.2, 0.7, 0.0, 0.1]), atol=0.01, rtol=0)
+    rows = torch.bincount(batch["row"][batch["mark"] == 1] - 300, minlength=10) / (0.7 * 60_000)
+    torch.testing.assert_close(rows, torch.full((10,), 0.1), atol=0.01, rtol=0)
+
+
+def test_a_value_beyond_the_shares_is_left_out():
+    buffer = ReplayBuffer(30, 3)
+    buffer.add(Stream(3).rollout(10))
+    marked(buffer, torch.arange(30) % 3)
+    batch = one(buffer, kind="transition", batch_size=500, stratify_by="mark", shares=(0.0, 1.0))
+    assert batch["mark"].unique().tolist() == [1]
+
+
+def test_shares_that_name_nothing_present_are_refused():
+    buffer = ReplayBuffer(30, 3)
+    buffer.add(Stream(3).rollout(10))
+    marked(buffer, torch.arange(30) % 3)
+    with pytest.raises(RobotRLError, match=r"No row has a value of 'mark' with a share: the values are \[0, 1, 2\]"):
+        one(buffer, kind="transition", batch_size=4, stratify_by="mark", shares=(0.0, 0.0, 0.0, 1.0))
+    with pytest.raises(RobotRLError, match="finite and not negative"):
+        one(buffer, kind="transition", batch_size=4, stratify_by="mark", shares=(1.0, -1.0))
+    with pytest.raises(RobotRLError, match="needs stratify_by"):
+        one(buffer, kind="transition", batch_size=4, shares=(1.0,))
+
+
 def test_stratified_batches_give_every_value_an_equal_share_ordered_by_value():
     stream, buffer = Stream(4, end=0.3), ReplayBuffer(2000, 4)
     buffer.add(stream.rollout(300))
