@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 from robotrl.types import RobotRLError
 
+MAX_MEMBERS = 1000
+"""More members than any mixture needs: what a file may ask for is bounded."""
+
 
 @dataclass(slots=True)
 class PolicyConfig:
@@ -27,10 +30,16 @@ class PolicyConfig:
     """Features of each image encoder."""
     normalise_obs: bool = True
     """Normalise number groups by their running mean and deviation."""
+    members: int = 0
+    """Policies that a `mixture` is made of; a learner sets it."""
+    member_kind: str = "squashed"
+    """The kind of a mixture's members."""
 
     def __post_init__(self) -> None:
         if self.activation not in ("tanh", "relu", "elu", "silu"):
             raise RobotRLError(f"policy.activation is '{self.activation}'; it must be tanh, relu, elu or silu.")
+        if not 0 <= self.members <= MAX_MEMBERS:
+            raise RobotRLError(f"policy.members is {self.members}; it must lie in [0, {MAX_MEMBERS}].")
         if any(width < 1 for width in self.hidden):
             raise RobotRLError(f"policy.hidden is {self.hidden}; every width must be at least 1.")
         if self.gru_size < 1 or self.image_features < 1:

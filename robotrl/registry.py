@@ -95,5 +95,6 @@ policies = Registry(
         "mlp": "robotrl.policies.stochastic:StochasticPolicy",
         "cnn": "robotrl.policies.stochastic:StochasticPolicy",
         "gru": "robotrl.policies.stochastic:StochasticPolicy",
+        "mixture": "robotrl.policies.mixture:MixturePolicy",
     },
 )

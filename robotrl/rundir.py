@@ -3,7 +3,7 @@
 config.yaml     the resolved configuration, saved before anything is built
 meta.json       command line, git commit, versions, hardware, threads; one entry more in `starts` for each resume
 metrics.jsonl   one line an iteration: the truth; events.out.* beside it are for TensorBoard
-checkpoints/    policy/final  policy/best  eval/<env steps>.json  videos/  plots/
+checkpoints/    policy/final  policy/best  policy/<other>  eval/<env steps>.json  eval/<other>/...  videos/  plots/
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ class RunDir:
             metrics_bytes = _last_line_end(self.metrics, size)
         if size > metrics_bytes:
             os.truncate(self.metrics, metrics_bytes)
-        for file in self.eval.glob("*.json"):
+        for file in self.eval.rglob("*.json"):
             if file.stem.isdigit() and int(file.stem) > env_steps:
                 file.unlink()
 

@@ -160,10 +160,16 @@ class Policy(Protocol):
 
 
 class Learner(Protocol):
-    """How a batch becomes a gradient: owns critics, targets, discriminators and optimisers."""
+    """How a batch becomes a gradient: owns critics, targets, discriminators and optimisers.
+
+    One that trains more than one policy worth deploying offers the others as `other_policies: dict[str, Policy]`; they
+    are evaluated and saved under their names beside `policy`.
+    """
 
     policy: Policy
+    """What is evaluated, saved, deployed."""
     acting: Policy
+    """What collects; `policy` unless the method says otherwise."""
 
     @property
     def batch_spec(self) -> BatchSpec:
@@ -193,6 +199,12 @@ class Learner(Protocol):
         ...
 
 
+def other_policies(learner: Learner) -> dict[str, Policy]:
+    """Policies that a learner offers beside `policy`, by name; most offer none."""
+    offered: dict[str, Policy] = getattr(learner, "other_policies", {})
+    return offered
+
+
 class Replay(Protocol):
     """What one update sees: stores rollouts and answers a learner's `BatchSpec`."""
 
@@ -219,5 +231,5 @@ class Replay(Protocol):
 
 __all__ = [
     "ActionSpec", "ArraySpec", "Batch", "BatchSpec", "EnvSpec", "Extras", "Learner", "Metrics", "Obs", "Part",
-    "Policy", "Progress", "Replay", "RobotRLError", "State", "StateDict", "group", "ungroup",
+    "Policy", "Progress", "Replay", "RobotRLError", "State", "StateDict", "group", "other_policies", "ungroup",
 ]  # fmt: skip

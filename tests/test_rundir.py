@@ -145,12 +145,14 @@ def test_a_start_on_other_versions_warns_that_it_is_not_bit_exact(tmp_path, monk
 def test_metrics_and_evaluations_are_cut_back_to_the_checkpoint(tmp_path):
     with RunDir.create(tmp_path / "x", "n") as run:
         run.metrics.write_bytes(b'{"a": 1}\n{"a": 2}\n{"a"')
-        run.eval.mkdir()
+        (run.eval / "mixture").mkdir(parents=True)
         for steps in (100, 200):
             (run.eval / f"{steps}.json").write_text("{}")
+            (run.eval / "mixture" / f"{steps}.json").write_text("{}")
         run.cut_back(100, 9)
         assert run.metrics.read_bytes() == b'{"a": 1}\n'
-        assert [p.name for p in run.eval.iterdir()] == ["100.json"]
+        assert sorted(p.name for p in run.eval.iterdir()) == ["100.json", "mixture"]
+        assert [p.name for p in (run.eval / "mixture").iterdir()] == ["100.json"]
 
 
 def test_metrics_shorter_than_at_the_checkpoint_keep_their_whole_lines(tmp_path):

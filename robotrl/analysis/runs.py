@@ -63,9 +63,13 @@ class RunData:
         """Evaluations during and at the end of training, by env steps."""
         return evaluations(self.path)
 
+    def evaluations_of(self, policy: str) -> dict[int, EvalResult]:
+        """The same for one of the learner's other policies, such as AILBoost's `mixture`."""
+        return evaluations(self.path, policy)
+
     @property
     def policies(self) -> dict[str, Path]:
-        """The saved policies' directories: `final`, `best`."""
+        """The saved policies' directories: `final`, `best`, and the learner's others by name."""
         return {p.parent.name: p.parent for p in sorted((self.path / "policy").glob("*/policy.json"))}
 
     @property

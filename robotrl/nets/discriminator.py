@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 _ACTIVATIONS = ("relu", "tanh")
 
@@ -25,13 +26,14 @@ class Discriminator(nn.Module):
     def __init__(self, in_dim: int, hidden: Sequence[int], *, activation: str = "relu", bounded: bool = False) -> None:
         super().__init__()
         assert activation in _ACTIVATIONS
-        self.activation, self.bounded = activation, bounded
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise([in_dim, *hidden, 1]))
+        self.activation, self.bounded, self.in_dim = activation, bounded, in_dim
+        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        layers = [nn.Linear(a, b) for a, b in pairwise([in_dim, *hidden, 1])]
         gain = math.sqrt(2.0) if activation == "relu" else 1.0
-        for i, layer in enumerate(self.layers):
-            assert isinstance(layer, nn.Linear)
+        for i, layer in enumerate(layers):
             nn.init.orthogonal_(layer.weight, 1.0 if i == len(hidden) else gain)
-            nn.init.zeros_(layer.bias)
+            self.weights.append(layer.weight)
+            self.biases.append(nn.init.zeros_(layer.bias))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits, or bounded values, `[...]`."""
@@ -45,10 +47,11 @@ class Discriminator(nn.Module):
         """
         hidden = self._hidden(x)
         out = self._output(hidden[-1])
-        gradient = self.layers[-1].weight
-        for layer, h in zip(self.layers[-2::-1], hidden[:0:-1], strict=True):
+        gradient: Tensor = self.weights[-1]
+        for i in range(len(self.weights) - 2, -1, -1):
+            h = hidden[i + 1]
             slope = 1.0 - h.square() if self.activation == "tanh" else (h > 0).to(h.dtype)
-            gradient = (gradient * slope) @ layer.weight
+            gradient = (gradient * slope) @ self.weights[i]
         if self.bounded:
             gradient = gradient * (1.0 - out.square()).unsqueeze(-1)
         return out, gradient.expand_as(x)
@@ -56,11 +59,11 @@ class Discriminator(nn.Module):
     def _hidden(self, x: Tensor) -> list[Tensor]:
         """The input and what each hidden layer makes of it."""
         values = [x]
-        for layer in self.layers[:-1]:
-            h = layer(values[-1])
+        for i in range(len(self.weights) - 1):
+            h = F.linear(values[-1], self.weights[i], self.biases[i])
             values.append(torch.tanh(h) if self.activation == "tanh" else torch.relu(h))
         return values
 
     def _output(self, hidden: Tensor) -> Tensor:
-        out: Tensor = self.layers[-1](hidden).squeeze(-1)
+        out = F.linear(hidden, self.weights[-1], self.biases[-1]).squeeze(-1)
         return torch.tanh(out) if self.bounded else out

@@ -14,7 +14,7 @@ from robotrl.runners.eval_result import EvalResult
 from robotrl.runners.hooks import EVAL_SEED
 from robotrl.runners.media import film, frames_per_second, write_video
 from robotrl.runners.run import Run, say, shown
-from robotrl.types import RobotRLError
+from robotrl.types import RobotRLError, other_policies
 
 STOPPED = 130
 """Exit code of a run that was asked to stop, as of a program ended by Ctrl-C."""
@@ -47,6 +47,10 @@ def finish(run: Run, plot: Callable[..., Any] | None = None) -> int:
     try:
         meta = {"env_steps": steps, **run.origin}
         written = [("policy", save_policy(run.learner.policy, run.dir.policy / "final", meta))]
+        written += [
+            (name, save_policy(policy, run.dir.policy / name, meta))  # type: ignore[arg-type]  # as good to deploy
+            for name, policy in other_policies(run.learner).items()
+        ]
         if plot is not None:
             written += _attempt("learning curve", lambda: _plot(run, plot))
         if run.config.video:

@@ -18,9 +18,10 @@ import torch
 from robotrl.logging import MetricsLog, Row, to_numbers
 from robotrl.policies.io import save_policy
 from robotrl.rundir import RunDir
+from robotrl.runners.eval_result import EvalResult
 from robotrl.runners.evaluate import evaluate
 from robotrl.seeding import rng_state, set_rng_state
-from robotrl.types import Learner, Metrics, Progress, RobotRLError, StateDict
+from robotrl.types import Learner, Metrics, Policy, Progress, RobotRLError, StateDict, other_policies
 
 EVAL_SEED = 1_000_003
 """Seed of the evaluations during training: the same episodes in every run, whatever its own seed."""
@@ -43,7 +44,10 @@ class Every:
 
 
 class EvaluationHook:
-    """Evaluates `learner.policy` on an env of its own; keeps `eval/<env steps>.json` and the best policy so far."""
+    """Evaluates `learner.policy` on an env of its own; keeps `eval/<env steps>.json` and the best policy so far.
+
+    Other policies of the learner play the same episodes, into `eval/<name>/` and the metrics `eval/<name>/*`.
+    """
 
     def __init__(
         self,
@@ -72,22 +76,37 @@ class EvaluationHook:
         streams = rng_state()
         if self._env is None:
             self._env = self._make_env()
-        result = evaluate(self._learner.policy, self._env, episodes=self._episodes, seed=EVAL_SEED)
-        result.meta = {"env_steps": self._progress.env_steps, "iteration": iteration, "run": str(self._dir.path)}
-        # One episode has no interval: what is unknown is left out, but a return that is not finite must be seen.
-        known = {k: v for k, v in result.metrics().items() if math.isfinite(v) or k == "eval/return"}
-        metrics.update({name: torch.tensor(value, dtype=torch.float64) for name, value in known.items()})
+        moment = {"env_steps": self._progress.env_steps, "iteration": iteration, "run": str(self._dir.path)}
+        result, known = self._play(self._learner.policy, moment, metrics, "eval/")
+        others = {
+            name: self._play(policy, moment | {"policy": name}, metrics, f"eval/{name}/")[0]
+            for name, policy in other_policies(self._learner).items()
+        }
         try:
             file = self._dir.eval / f"{self._progress.env_steps}.json"
             result.save(file)
+            for name, other in others.items():
+                other.save(self._dir.eval / name / file.name)
             if self.best is None or result.mean > self.best:
                 self.best, self.best_file = result.mean, file
-                meta = {**result.meta, **self._origin, "eval": known}
+                meta = {**moment, **self._origin, "eval": known}
                 save_policy(self._learner.policy, self._dir.policy / "best", meta)  # type: ignore[arg-type]  # learners train built-in policies
         except OSError as error:
             warnings.warn(f"The evaluation at {self._progress.env_steps} env steps could not be written: {error}.")
         set_rng_state(streams)  # an env may draw from the global ones when it is made, which depends on resuming
         self.seconds += time.perf_counter() - start
+
+    def _play(
+        self, policy: Policy, moment: dict[str, Any], metrics: Metrics, prefix: str
+    ) -> tuple[EvalResult, dict[str, float]]:
+        """Evaluate one policy and put what is known into the metrics."""
+        result = evaluate(policy, self._env, episodes=self._episodes, seed=EVAL_SEED)
+        result.meta = dict(moment)
+        # One episode has no interval: what is unknown is left out, but a return that is not finite must be seen.
+        known = {k: v for k, v in result.metrics().items() if math.isfinite(v) or k == "eval/return"}
+        for name, value in known.items():
+            metrics[prefix + name.removeprefix("eval/")] = torch.tensor(value, dtype=torch.float64)
+        return result, known
 
     def state_dict(self) -> StateDict:
         """The best return so far, its file, and the time spent."""

@@ -22,9 +22,14 @@ def finished_env_steps(run_dir: Path) -> int | None:
     return steps if isinstance(steps, int) else None
 
 
-def evaluations(run_dir: Path) -> dict[int, EvalResult]:
-    """Evaluations during and at the end of training, by env steps, in their order."""
-    files = [file for file in (run_dir / "eval").glob("*.json") if file.stem.isdigit()]
+def evaluations(run_dir: Path, policy: str = "") -> dict[int, EvalResult]:
+    """Evaluations during and at the end of training, by env steps, in their order.
+
+    Args:
+        run_dir: of the run.
+        policy: the name of one of the learner's other policies; empty: its policy.
+    """
+    files = [file for file in (run_dir / "eval" / policy).glob("*.json") if file.stem.isdigit()]
     return {int(file.stem): EvalResult.load(file) for file in sorted(files, key=lambda file: int(file.stem))}
 
 

@@ -9,8 +9,6 @@ from torch.nn import functional as F
 from robotrl.functional import imitation as im
 from robotrl.nets.discriminator import Discriminator
 
-ONES = torch.ones(3)
-
 
 @pytest.mark.parametrize("rate", [0.05, 0.3])
 @pytest.mark.parametrize("count", [1, 2, 21, 300])
@@ -81,8 +79,8 @@ def test_half_of_the_terminating_pairs_stand_for_the_absorbing_state():
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_the_written_gradient_and_the_penalty_are_autograds(activation, bounded):
     net = Discriminator(5, [16, 8], activation=activation, bounded=bounded).double()
-    for layer in net.layers:
-        torch.nn.init.normal_(layer.bias)
+    for bias in net.biases:
+        torch.nn.init.normal_(bias)
     x = torch.randn(32, 5, dtype=torch.float64, requires_grad=True)
     out, gradient = net.with_gradient(x)
     torch.testing.assert_close(out, net(x))
@@ -99,7 +97,7 @@ def test_the_written_gradient_and_the_penalty_are_autograds(activation, bounded)
 def test_without_hidden_layers_the_gradient_is_the_weight():
     net = Discriminator(3, [])
     _, gradient = net.with_gradient(torch.randn(4, 3))
-    assert torch.equal(gradient, net.layers[0].weight.expand(4, 3))
+    assert torch.equal(gradient, net.weights[0].expand(4, 3))
 
 
 def test_the_penalty_is_the_mean_square_of_how_far_slopes_are_from_one():

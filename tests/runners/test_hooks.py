@@ -112,6 +112,19 @@ def test_the_best_policy_is_replaced_only_by_a_better_one(evaluations):
     assert (other["best"], other["best_file"]) == (3.0, "300.json")
 
 
+def test_other_policies_of_the_learner_play_too_and_are_kept_apart(evaluations, tmp_path):
+    hook, progress, returns, kept = evaluations
+    hook._learner = type("Two", (Learner,), {"other_policies": {"mixture": Policy()}})()
+    returns += [1.0, 7.0]
+    progress.env_steps = 100
+    metrics = {}
+    hook(1, metrics)
+    assert {name: value.item() for name, value in metrics.items()} == {"eval/return": 1.0, "eval/mixture/return": 7.0}
+    assert json.loads((tmp_path / "x" / "eval" / "100.json").read_text()) == 1.0
+    assert json.loads((tmp_path / "x" / "eval" / "mixture" / "100.json").read_text()) == 7.0
+    assert kept == [("best", 1.0)], "best is of the policy itself"
+
+
 def test_an_evaluation_leaves_the_random_streams_alone(evaluations):
     hook, progress, returns, _ = evaluations
     returns.append(0.0)
