@@ -12,6 +12,7 @@ from typing import Any
 
 from robotrl.envs.config import EnvConfig
 from robotrl.policies.config import PolicyConfig
+from robotrl.replay.config import ReplayConfig
 from robotrl.types import RobotRLError
 
 _DEVICE = re.compile(r"^(cpu|mps|cuda(:\d+)?)$")
@@ -41,6 +42,7 @@ class TrainConfig:
     """The learner's own configuration: an instance of its `config_class`."""
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
     learner_name: str = "ppo"
     """Registered name of the learner, or `package.module:Class`; `learner=` on the command line."""
     preset: str = "auto"

@@ -36,3 +36,10 @@ class ActionMap(nn.Module):
             return raw
         action = torch.addcmul(self._centre, raw, self._scale).clamp(self.low, self.high)
         return action if len(self.shape) == 1 else action.reshape(*raw.shape[:-1], *self.shape)
+
+    def from_env(self, action: Tensor) -> Tensor:
+        """The inverse of `to_env` inside the bounds: env units `[..., *shape]` to `[..., dim]`."""
+        if not self.continuous:
+            return action
+        flat = action if len(self.shape) == 1 else action.flatten(action.dim() - len(self.shape))
+        return (flat - self._centre) / self._scale

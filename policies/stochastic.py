@@ -28,6 +28,9 @@ class StochasticPolicy(nn.Module):
     Without exploration the mean, or the likeliest discrete action, is taken.
     """
 
+    outputs_per_action = 1
+    """Network outputs for each number of the action."""
+
     def __init__(self, config: PolicyConfig, spec: EnvSpec) -> None:
         super().__init__()
         self.config, self.spec = config, spec
@@ -35,7 +38,7 @@ class StochasticPolicy(nn.Module):
         self.obs_groups = tuple(groups)
         self.inputs = ObsInputs(spec.obs, groups, normalise=config.normalise_obs)
         self.actions = ActionMap(spec.action)
-        self.net = self.network(self.actions.dim, out_gain=0.01)
+        self.net = self.network(self.outputs_per_action * self.actions.dim, out_gain=0.01)
         self.log_std = nn.Parameter(torch.full((self.actions.dim,), config.log_std_init))
         self.log_std.requires_grad_(self.actions.continuous)
 

@@ -88,7 +88,7 @@ def _import(target: str, kind: str, name: str) -> Any:
         raise RobotRLError(f"The {kind} '{name}' is '{target}', but {module} has no '{attribute}'.") from error
 
 
-learners = Registry("learner", {"ppo": "robotrl.learners.ppo:PPO"})
+learners = Registry("learner", {"ppo": "robotrl.learners.ppo:PPO", "sac": "robotrl.learners.sac:SAC"})
 policies = Registry(
     "policy",
     {
@@ -96,5 +96,6 @@ policies = Registry(
         "cnn": "robotrl.policies.stochastic:StochasticPolicy",
         "gru": "robotrl.policies.stochastic:StochasticPolicy",
         "mixture": "robotrl.policies.mixture:MixturePolicy",
+        "squashed": "robotrl.policies.squashed:SquashedPolicy",
     },
 )

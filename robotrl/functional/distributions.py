@@ -44,6 +44,14 @@ def gaussian_log_prob(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     return result
 
 
+def squash_correction(raw: Tensor) -> Tensor:
+    """`sum log(1 - tanh(raw)^2)`, which tanh subtracts from a log-density; `[..., A] -> [...]`.
+
+    Written as `2 (log 2 - raw - softplus(-2 raw))`: the plain form is `log 0` from |raw| = 9 on, in float32.
+    """
+    return 2.0 * (math.log(2.0) - raw - torch.nn.functional.softplus(-2.0 * raw)).sum(-1)
+
+
 def gaussian_entropy(log_std: Tensor) -> Tensor:
     """Entropy in nats of a diagonal Gaussian, `[..., A] -> [...]`."""
     return (log_std + (0.5 + _HALF_LOG_2PI)).sum(-1)

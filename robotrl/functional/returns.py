@@ -61,3 +61,21 @@ def discounted_sums(reward: Tensor, done: Tensor, start: Tensor, gamma: float) -
         sums[t] = running
         running = running * ~done[t]
     return sums, running
+
+
+def n_step(reward: Tensor, terminated: Tensor, valid: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
+    """Discounted rewards of windows, and what the value after their last valid step is multiplied by.
+
+    Args:
+        reward: `[T, B]`.
+        terminated: `[T, B]` bool.
+        valid: `[T, B]` bool, true up to the last step of a window; from there on the last step is repeated.
+        gamma: discount.
+
+    Returns:
+        The sum of `gamma^t reward[t]` over valid steps `[B]`, and `gamma^length`, zero for a window that ends in
+        termination, `[B]`.
+    """
+    powers = gamma ** torch.arange(len(reward), device=reward.device, dtype=reward.dtype)
+    length = valid.sum(0)
+    return (powers.unsqueeze(1) * reward * valid).sum(0), (gamma ** length.to(reward.dtype)) * ~terminated[-1]

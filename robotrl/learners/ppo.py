@@ -73,6 +73,7 @@ class PPO:
 
     config_class = PPOConfig
     replay_class = RolloutBuffer
+    policy_kind = "auto"
 
     def __init__(self, policy: StochasticPolicy, spec: EnvSpec, config: PPOConfig, *, num_envs: int) -> None:
         self.policy = self.acting = policy

@@ -49,6 +49,17 @@ def clip_gradient(flat: nn.Parameter, max_norm: float) -> Tensor:
     return norm
 
 
+def gradient_norm(flat: nn.Parameter) -> Tensor:
+    """The norm of `flat.grad`, which becomes zero if it is not finite, so that it never reaches the weights."""
+    assert flat.grad is not None
+    norm = torch.linalg.vector_norm(flat.grad)
+    if flat.is_cuda:  # without a host sync
+        flat.grad.masked_fill_(~norm.isfinite(), 0.0)
+    elif not bool(norm.isfinite()):
+        flat.grad.zero_()
+    return norm
+
+
 class Adam:
     """Adam (Kingma and Ba 2015, algorithm 1) on one flat parameter.
 

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import torch
 
+from robotrl.replay.config import ReplayConfig, check_memory
 from robotrl.replay.rollout import check_single_source
 from robotrl.replay.sampling import RowSampler
 from robotrl.replay.storage import RingStorage, Rows
-from robotrl.types import Batch, BatchSpec, Part, RobotRLError, StateDict
+from robotrl.types import Batch, BatchSpec, EnvSpec, Part, RobotRLError, StateDict
 
 
 class ReplayBuffer:
@@ -40,6 +41,18 @@ class ReplayBuffer:
         self.device = torch.device(device)
         self._storage = RingStorage(capacity // num_envs, num_envs, omit)
         self._sampler = RowSampler(seed, self._storage.take_field)
+
+    @classmethod
+    def from_config(
+        cls, config: ReplayConfig, spec: EnvSpec, *, num_envs: int, seed: int, device: str, env_steps: int
+    ) -> ReplayBuffer:
+        """The replay of a run of `env_steps` env steps.
+
+        Raises:
+            RobotRLError: it does not fit into memory.
+        """
+        check_memory(config.capacity, spec, most=env_steps)
+        return cls(config.capacity, num_envs, seed=seed, device=device, omit=config.omit)
 
     def __len__(self) -> int:
         """Steps stored, over all envs."""

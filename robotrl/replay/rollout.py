@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import torch
 
-from robotrl.types import Batch, BatchSpec, RobotRLError, StateDict
+from robotrl.replay.config import ReplayConfig
+from robotrl.types import Batch, BatchSpec, EnvSpec, RobotRLError, StateDict
 
 
 class RolloutBuffer:
@@ -21,6 +22,13 @@ class RolloutBuffer:
         self._rollouts: list[Batch] = []
         self._joined: Batch | None = None
         self._first_row = 0
+
+    @classmethod
+    def from_config(
+        cls, config: ReplayConfig, spec: EnvSpec, *, num_envs: int, seed: int, device: str, env_steps: int
+    ) -> RolloutBuffer:
+        """The newest rollout alone: nothing here is configured."""
+        return cls()
 
     def add(self, rollout: Batch) -> None:
         """Store a rollout `[T, N, ...]`, dropping the oldest beyond `num_rollouts`."""

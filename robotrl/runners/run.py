@@ -28,6 +28,7 @@ from robotrl.logging import MetricsLog, side_writers
 from robotrl.policies import build_policy
 from robotrl.policies.io import load_policy
 from robotrl.registry import learners
+from robotrl.replay.build import build_replay, collects
 from robotrl.rundir import RunDir
 from robotrl.runners.hooks import EVAL_SEED, CheckpointHook, EvaluationHook, LoggingHook
 from robotrl.runners.loop import Schedule
@@ -54,26 +55,38 @@ class Run:
         self.progress = Progress(config.total_env_steps)
         _check_device(config.device)
         seed_everything(config.seed)
-        env = build_env(
+        env: Any = build_env(
             config.env, num_envs=config.num_envs, seed=config.seed, num_threads=config.num_threads, copy=False
         )
+        self.env, self.spec = env, env.env_spec
         try:
-            self._build(env, checkpoint)
+            self._build(checkpoint)
         except BaseException:
             env.close()
             raise
 
-    def _build(self, env: Any, checkpoint: StateDict | None) -> None:
-        config, spec = self.config, env.env_spec
-        policy = _start_policy(config, spec) if checkpoint is None else build_policy(config.policy, spec)
+    def _build(self, checkpoint: StateDict | None) -> None:
+        config, spec = self.config, self.spec
+        learner_class = learners.get(config.learner_name)
+        kind = learner_class.policy_kind if config.policy.kind == "auto" else config.policy.kind
+        policy = build_policy(replace(config.policy, kind=kind), spec)
+        if config.init_from is not None and checkpoint is None:
+            _take_weights(policy, config.init_from)
         policy.to(config.device)
         torch.set_num_threads(config.num_threads or _default_threads(policy))
-        learner_class = learners.get(config.learner_name)
         self.learner = learner_class(policy, spec, config.learner, num_envs=config.num_envs)
-        self.replay = learner_class.replay_class()
-        self.collector = Collector(env, seed=config.seed, device=config.device, dump_dir=self.dir.path / "dumps")
+        parts = self.learner.batch_spec
+        self.replay = build_replay(
+            learner_class.replay_class, parts, config.replay, spec, num_envs=config.num_envs, seed=config.seed,
+            device=config.device, env_steps=config.total_env_steps,
+        )  # fmt: skip
+        self.collector = (
+            Collector(self.env, seed=config.seed, device=config.device, dump_dir=self.dir.path / "dumps")
+            if collects(parts)
+            else None
+        )
         self.schedule = Schedule(**asdict(config.schedule))
-        if self.schedule.updates > 1 and any(part.kind == "rollout" for part in self.learner.batch_spec.values()):
+        if self.schedule.updates > 1 and any(part.kind == "rollout" for part in parts.values()):
             raise RobotRLError(
                 f"schedule.updates is {self.schedule.updates:g}, but {config.learner_name} sees its whole rollout in "
                 "one update, after which its data is used up. Set schedule.updates to 1 and learner.num_epochs to the "
@@ -93,7 +106,8 @@ class Run:
         self.progress.load_state_dict(checkpoint["progress"])
         self.learner.load_state_dict(checkpoint["learner"])
         self.replay.load_state_dict(checkpoint["replay"])
-        self.collector.load_state_dict(checkpoint["collector"])
+        if self.collector is not None:
+            self.collector.load_state_dict(checkpoint["collector"])
 
     def _make_hooks(self, checkpoint: StateDict | None) -> None:
         config, progress = self.config, self.progress
@@ -187,7 +201,7 @@ class Run:
             raise
         total = config.total_env_steps
         say(f"Resuming {directory.path} at {run.progress.env_steps:,} of {total:,} env steps.")
-        if loaded and not run.collector.spec.exact_state:
+        if loaded and not run.exact:
             say(f"{config.env.id} cannot restore its exact state: the running episodes are cut off, new ones start.")
         return run
 
@@ -208,13 +222,13 @@ class Run:
             "progress": self.progress.state_dict(),
             "learner": self.learner.state_dict(),
             "replay": self.replay.state_dict(),
-            "collector": self.collector.state_dict(),
+            "collector": None if self.collector is None else self.collector.state_dict(),
             "rng": rng_state(),
             "evaluation": self.evaluation.state_dict(),
             "log": self.logging.state_dict(),
         }
         save_checkpoint(self.dir.checkpoints, state, step=self.progress.env_steps, keep=self.config.checkpoint_keep)
-        record = getattr(self.collector.env.unwrapped, "randomisation", {})
+        record = getattr(self.env.unwrapped, "randomisation", {})
         if record:  # the physics in force now; those of every episode follow from the config and the seed
             self.dir.save_randomisation(self.progress.env_steps, record)
 
@@ -229,8 +243,13 @@ class Run:
         """What the user types to go on."""
         return f"robotrl train resume={shown(self.dir.path)}"
 
+    @property
+    def exact(self) -> bool:
+        """Whether a resumed run has the same bytes: its env saves its state exactly, or nothing is collected."""
+        return self.collector is None or self.spec.exact_state
+
     def _say_resumability(self) -> None:
-        if not self.collector.spec.exact_state:
+        if not self.exact:
             say(
                 f"{self.config.env.id} cannot save its exact state: after a resume, running episodes are cut off, and "
                 "the run is not bit-identical to an uninterrupted one."
@@ -254,7 +273,7 @@ class Run:
         """Close envs and files and give the directory free."""
         self.log.close()
         self.evaluation.close()
-        self.collector.env.close()
+        self.env.close()
         self.dir.close()
 
 
@@ -298,14 +317,11 @@ def _with_saved_policy(config: TrainConfig) -> TrainConfig:
     return replace(config, policy=saved, init_from=str(Path(config.init_from).absolute()))
 
 
-def _start_policy(config: TrainConfig, spec: Any) -> Any:
-    """An untrained policy, or the one in `init_from` with its weights and normaliser."""
-    policy = build_policy(config.policy, spec)
-    if config.init_from is not None:
-        saved = load_policy(config.init_from)
-        saved.check_env(spec)
-        policy.load_state_dict(saved.state_dict())
-    return policy
+def _take_weights(policy: Any, init_from: str) -> None:
+    """Weights and normaliser of a saved policy of the same architecture."""
+    saved = load_policy(init_from)
+    saved.check_env(policy.spec)
+    policy.load_state_dict(saved.state_dict())
 
 
 def _resumed_config(directory: RunDir, overrides: list[str]) -> TrainConfig:

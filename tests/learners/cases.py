@@ -11,6 +11,8 @@ from robotrl.collect import Collector
 from robotrl.policies import build_policy
 from robotrl.policies.config import PolicyConfig
 from robotrl.registry import learners
+from robotrl.replay.build import build_replay
+from robotrl.replay.config import ReplayConfig
 from robotrl.runners.loop import Schedule
 from robotrl.seeding import seed_everything
 from robotrl.types import Obs
@@ -24,6 +26,7 @@ TASKS = {
     ("cnn", "discrete"): envs.Spot,
     ("gru", "continuous"): envs.MemoryContinuous,
     ("gru", "discrete"): envs.Memory,
+    ("squashed", "continuous"): envs.Target,
 }
 """A tiny task for each kind of policy and action; memory is what a recurrent policy needs."""
 
@@ -66,11 +69,16 @@ def _ppo_value(learner: Any, obs: Obs) -> Tensor:
     return learner.critic(learner.critic_inputs(obs), hidden)[0].squeeze(-1)
 
 
+def _sac_value(learner: Any, obs: Obs) -> Tensor:
+    action = torch.tanh(learner.policy.mean_and_log_std(learner._actor(obs))[0])
+    return learner.critics(torch.cat([learner.critic_inputs(obs)["vector"], action], -1)).mean(0).squeeze(-1)
+
+
 _FAST = {"learning_rate": 5e-3, "lr_schedule": "constant", "gamma": 0.5, "num_epochs": 4}
 
 CASES = {
     "ppo": Case(
-        combinations=tuple(TASKS),
+        combinations=tuple(combination for combination in TASKS if combination[0] != "squashed"),
         losses=lambda learner: set(learner._coef),
         value=_ppo_value,
         value_config={
@@ -88,6 +96,21 @@ CASES = {
         },
         quick={"num_epochs": 2, "num_minibatches": 2},
     ),
+    "sac": Case(
+        combinations=(("squashed", "continuous"),),
+        losses=lambda learner: set(learner._coef),
+        value=_sac_value,
+        value_config={"gamma": 0.9, "entropy_backup": False, "learning_rate": 5e-3, "tau": 0.2, "batch_size": 64},
+        value_iterations=100,
+        learning={
+            ("squashed", "continuous"): Learning(
+                -0.25, 100, config={"learning_rate": 5e-3, "gamma": 0.5, "tau": 0.05, "batch_size": 128,
+                                   "init_temperature": 0.05, "target_entropy_scale": 2.0},
+            ),
+        },
+        quick={"batch_size": 16, "random_env_steps": 0},
+        schedule={"rollout_steps": 12, "updates": 8.0},
+    ),
 }  # fmt: skip
 
 
@@ -95,18 +118,24 @@ def make(
     name: str,
     env: envs.TinyEnv,
     *,
-    kind: str = "mlp",
+    kind: str | None = None,
     seed: int = 0,
     policy: Mapping[str, Any] | None = None,
     schedule: Mapping[str, Any] | None = None,
+    offline: Mapping[str, Any] | None = None,
     **config: Any,
 ) -> Parts:
     """A run of the learner `name` on `env`, put together as `runners.run` does."""
     case, learner_class = CASES[name], learners.get(name)
+    kind = kind or case.combinations[0][0]
     seed_everything(seed)
     small = {"hidden": [32, 32], "gru_size": 16, "image_features": 16, "log_std_init": -0.5}
     built = build_policy(PolicyConfig(kind=kind, **small | dict(policy or {})), env.env_spec)
     settings = learner_class.config_class(**{**case.quick, **config})
     learner = learner_class(built, env.env_spec, settings, num_envs=env.num_envs)
     clock = Schedule(**{**case.schedule, **(schedule or {})})
-    return Parts(learner, learner_class.replay_class(), Collector(env, seed=seed), clock)
+    replay = build_replay(
+        learner_class.replay_class, learner.batch_spec, ReplayConfig(capacity=10_000), env.env_spec,
+        num_envs=env.num_envs, seed=seed, device="cpu", env_steps=10_000, offline=offline,
+    )  # fmt: skip
+    return Parts(learner, replay, Collector(env, seed=seed), clock)

@@ -18,7 +18,10 @@ TINY = (
     *("preset=none", "num_envs=4", "schedule.rollout_steps=16", "total_env_steps=640", "num_threads=1", "video=false"),
     *("eval_every=256", "eval_episodes=2", "checkpoint_every=128", "policy.hidden=[8]", "env.time_limit=40"),
 )
-TINY_LEARNER = {"ppo": ("learner.num_epochs=2", "learner.num_minibatches=2")}
+TINY_LEARNER = {
+    "ppo": ("learner.num_epochs=2", "learner.num_minibatches=2"),
+    "sac": ("learner.batch_size=16", "learner.random_env_steps=128", "schedule.updates=2"),
+}
 """What makes one update of a learner take milliseconds; a new learner that needs it adds a line."""
 
 

@@ -21,7 +21,7 @@ from robotrl.runners.run import Run
 
 PROGRAM = Path(__file__).parent / "programs" / "robotrl_program.py"
 FORKS = multiprocessing.get_context("forkserver")
-OURS = ["robotrl.cli.train", "robotrl.learners.ppo", "robotrl.envs.native"]
+OURS = ["robotrl.cli.train", "robotrl.learners.ppo", "robotrl.learners.sac", "robotrl.envs.native"]
 THEIRS = ["tensorboard.summary.writer.event_file_writer", "rich.progress", "pandas", "matplotlib.figure"]
 FORKS.set_forkserver_preload([*OURS, *THEIRS, "torch._dynamo"])
 

@@ -1,0 +1,127 @@
+"""Tanh-squashed Gaussian policy: what off-policy learners train (Haarnoja et al. 2018, appendix C)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from robotrl.functional.distributions import gaussian_log_prob, squash_correction
+from robotrl.policies.actions import ActionMap
+from robotrl.policies.config import PolicyConfig
+from robotrl.policies.stochastic import StochasticPolicy
+from robotrl.types import EnvSpec, Extras, Obs, RobotRLError, State
+
+LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
+"""Bounds of the log-deviation before squashing. A scaled tanh keeps it inside, whose gradient never vanishes as that of
+clipping does (as in Yarats and Kostrikov's SAC)."""
+
+
+class SquashedPolicy(StochasticPolicy):
+    """The network gives mean and log-deviation of a Gaussian; its samples are squashed by tanh into the env's bounds.
+
+    `raw_action` is the sample before squashing; log-probabilities are densities of the squashed action in units where
+    the env's bounds are [-1, 1]. Without exploration the squashed mean is taken. `policy.log_std_init` is where the
+    log-deviation starts; the network adds to it.
+    """
+
+    outputs_per_action = 2
+
+    def __init__(self, config: PolicyConfig, spec: EnvSpec) -> None:
+        _check_bounded(spec)
+        if not LOG_STD_MIN < config.log_std_init < LOG_STD_MAX:
+            raise RobotRLError(
+                f"policy.log_std_init is {config.log_std_init}; a squashed policy keeps its log-deviation between "
+                f"{LOG_STD_MIN:g} and {LOG_STD_MAX:g}, so it must start inside."
+            )
+        super().__init__(config, spec)
+        middle, half = (LOG_STD_MAX + LOG_STD_MIN) / 2, (LOG_STD_MAX - LOG_STD_MIN) / 2
+        self._offset = math.atanh((config.log_std_init - middle) / half)
+        del self.log_std  # the network gives it
+
+    def actor_parameters(self) -> list[nn.Parameter]:
+        """What a policy gradient trains."""
+        return list(self.net.parameters())
+
+    def mean_and_log_std(self, out: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the Gaussian before squashing, each `[..., A]`, from the network's outputs `[..., 2 A]`."""
+        mean, log_std = out.chunk(2, -1)
+        middle, half = (LOG_STD_MAX + LOG_STD_MIN) / 2, (LOG_STD_MAX - LOG_STD_MIN) / 2
+        return mean, torch.tanh(log_std + self._offset) * half + middle
+
+    def sample(self, out: Tensor) -> tuple[Tensor, Tensor]:
+        """A reparameterised action `[..., A]` in (-1, 1) and its log-probability `[...]`, with gradients to `out`."""
+        mean, log_std = self.mean_and_log_std(out)
+        noise = torch.randn_like(mean)
+        raw = torch.addcmul(mean, log_std.exp(), noise)
+        # the density of the noise itself, as (raw - mean) / std is the noise
+        log_prob = (-0.5 * noise.square() - log_std).sum(-1) - noise.shape[-1] * _HALF_LOG_2PI - squash_correction(raw)
+        return torch.tanh(raw), log_prob
+
+    @torch.no_grad()
+    def act(self, obs: Obs, state: State, *, explore: bool) -> tuple[Tensor, Extras, State]:
+        """See `robotrl.types.Policy.act`; the extras are `raw_action` and `log_prob`."""
+        out, _ = self.net(self.inputs(obs), _NOTHING)
+        mean, log_std = self.mean_and_log_std(out)
+        raw = torch.addcmul(mean, log_std.exp(), torch.randn_like(mean)) if explore else mean
+        log_prob = gaussian_log_prob(raw, mean, log_std) - squash_correction(raw)
+        if not bool(torch.isfinite(log_prob.sum())):
+            raise RobotRLError(
+                "The policy produced a non-finite action. Its weights or its input are not finite: "
+                "lower the learning rate, or check the observations with robotrl doctor and the env checker."
+            )
+        return self.actions.to_env(torch.tanh(raw)), {"raw_action": raw, "log_prob": log_prob}, state
+
+    def log_prob_and_entropy(self, out: Tensor, raw_action: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probability `[...]` of raw actions, and minus its mean: the entropy has no formula."""
+        log_prob = gaussian_log_prob(raw_action, *self.mean_and_log_std(out)) - squash_correction(raw_action)
+        return log_prob, -log_prob.mean()
+
+
+class UniformPolicy:
+    """Actions drawn uniformly within the env's bounds, in the form in which `SquashedPolicy` gives its own.
+
+    Args:
+        spec: of the env.
+        groups: that the policy it stands in for reads.
+        device: where actions are made.
+    """
+
+    def __init__(self, spec: EnvSpec, groups: tuple[str, ...], device: torch.device) -> None:
+        self.obs_groups = groups
+        self._actions = ActionMap(spec.action).to(device)
+
+    def initial_state(self, num_envs: int) -> State:
+        """Nothing: it has no memory."""
+        return {}
+
+    def reset_state(self, state: State, done: Tensor) -> State:
+        """Nothing to reset."""
+        return state
+
+    def act(self, obs: Mapping[str, Tensor], state: State, *, explore: bool) -> tuple[Tensor, Extras, State]:
+        """A uniform action; its density in [-1, 1] units is 1/2 a dimension."""
+        rows = len(next(iter(obs.values())))
+        unit = torch.rand(rows, self._actions.dim, device=self._actions.low.device) * 2.0 - 1.0
+        log_prob = unit.new_full((rows,), -self._actions.dim * math.log(2.0))
+        raw = torch.atanh(unit.clamp(-1.0 + 1e-6, 1.0 - 1e-6))
+        return self._actions.to_env(unit), {"raw_action": raw, "log_prob": log_prob}, state
+
+
+def _check_bounded(spec: EnvSpec) -> None:
+    action = spec.action
+    if action.kind != "continuous":
+        raise RobotRLError(
+            f"{spec.id} has discrete actions; a squashed policy needs continuous ones. Use learner=ppo, or another env."
+        )
+    if not all(map(math.isfinite, (*action.low, *action.high))):
+        raise RobotRLError(
+            f"{spec.id} has actions without bounds; a squashed policy fills the range between them. "
+            "Use learner=ppo, or an env with finite action bounds."
+        )
+
+
+_HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
+_NOTHING = torch.zeros(0, 0)

@@ -1,0 +1,275 @@
+"""Soft actor-critic (Haarnoja et al. 2018, arXiv:1812.05905) and what became of it by options.
+
+REDQ (Chen et al. 2021): many critics, `target_subset` of them in the target, `utd_ratio`, `actor_value=mean`. DroQ
+(Hiraoka et al. 2022): `critic_dropout` and `critic_layer_norm` with two critics. RLPD (Ball et al. 2023): REDQ with
+`critic_layer_norm` and half of each batch from demonstrations, `demo_ratio=0.5`.
+
+Differences from the SAC paper, each with its source:
+- Truncation bootstraps with the value of the observation before the reset (Pardo et al. 2018).
+- The critic sees actions in units where the env's bounds are [-1, 1], and so does the entropy.
+- The log-deviation is kept in [-5, 2] by a scaled tanh (`robotrl.policies.squashed`).
+- No state-value network: that of the first version of the paper fell out of the second.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from robotrl.functional.returns import n_step
+from robotrl.nets.ensemble import PRECISIONS, Ensemble
+from robotrl.nets.flat import Adam, flatten_parameters, gradient_norm, zero_gradient
+from robotrl.nets.network import VECTOR, ObsInputs
+from robotrl.policies.squashed import SquashedPolicy, UniformPolicy
+from robotrl.replay.buffer import ReplayBuffer
+from robotrl.types import Batch, BatchSpec, EnvSpec, Metrics, Part, Progress, RobotRLError, StateDict, group
+
+
+@dataclass(slots=True)
+class SACConfig:
+    """Hyper-parameters of SAC."""
+
+    learning_rate: float = 3e-4
+    """Of actor, critics and temperature."""
+    batch_size: int = 256
+    """Transitions in one step of the critics."""
+    gamma: float = 0.99
+    tau: float = 0.005
+    n_step: int = 1
+    """Rewards summed before the target bootstraps."""
+    utd_ratio: int = 1
+    """Steps of the critics in one update, each on a batch of its own; the actor steps once, on the last."""
+    num_critics: int = 2
+    target_subset: int = 2
+    """Target critics whose least value is the target, drawn anew for each step."""
+    actor_value: str = "min"
+    """What the actor climbs: the `min` of all critics, or their `mean`."""
+    critic_hidden: list[int] | None = None
+    """Widths of the critics' hidden layers; None: those of the policy."""
+    critic_layer_norm: bool = False
+    critic_dropout: float = 0.0
+    critic_groups: list[str] | None = None
+    """Observation groups of the critics; None: those of the policy."""
+    entropy_backup: bool = True
+    """Whether the target counts the entropy of the next action."""
+    init_temperature: float = 1.0
+    learn_temperature: bool = True
+    target_entropy_scale: float = 1.0
+    """The temperature steers to an entropy of minus this times the number of action dimensions, in nats."""
+    demo_ratio: float = 0.0
+    """Share of demonstrations in each batch of the critics; above 0 it needs `replay.demos`."""
+    random_env_steps: int = 5000
+    """Act uniformly at random until so many env steps are made."""
+    matmul_precision: str = "fp32"
+    """Of the critics' matrix products, `fp32` or `bf16`; weights and their sums are float32 either way."""
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "tau", "init_temperature"):
+            if not getattr(self, name) > 0:
+                raise RobotRLError(f"learner.{name} is {getattr(self, name)}; it must be greater than 0.")
+        for name in ("batch_size", "n_step", "utd_ratio", "num_critics", "target_subset"):
+            if getattr(self, name) < 1:
+                raise RobotRLError(f"learner.{name} is {getattr(self, name)}; it must be at least 1.")
+        for name, top in (("gamma", 1.0), ("tau", 1.0), ("critic_dropout", 0.99), ("demo_ratio", 1.0)):
+            if not 0.0 <= getattr(self, name) <= top:
+                raise RobotRLError(f"learner.{name} is {getattr(self, name)}; it must lie in [0, {top:g}].")
+        if self.target_subset > self.num_critics:
+            raise RobotRLError(
+                f"learner.target_subset is {self.target_subset}, but there are {self.num_critics} critics. Set it to "
+                "at most learner.num_critics."
+            )
+        for name, known in (("actor_value", ("min", "mean")), ("matmul_precision", tuple(PRECISIONS))):
+            if getattr(self, name) not in known:
+                raise RobotRLError(f"learner.{name} is '{getattr(self, name)}'; it must be {' or '.join(known)}.")
+
+
+class SAC:
+    """See the module's docstring. Critics and temperature are not part of what is deployed."""
+
+    config_class = SACConfig
+    replay_class = ReplayBuffer
+    policy_kind = "squashed"
+
+    def __init__(self, policy: SquashedPolicy, spec: EnvSpec, config: SACConfig, *, num_envs: int) -> None:
+        if not isinstance(policy, SquashedPolicy):
+            raise RobotRLError(f"learner=sac trains policy=squashed, not policy={policy.config.kind}.")
+        self.policy, self.config = policy, config
+        device = next(policy.parameters()).device
+        own = config.critic_groups is not None and tuple(config.critic_groups) != policy.obs_groups
+        normalise = policy.config.normalise_obs
+        self.critic_inputs = (
+            ObsInputs(spec.obs, config.critic_groups or [], normalise=normalise).to(device) if own else policy.inputs
+        )
+        self.critics = Ensemble(
+            self.critic_inputs.dim + policy.actions.dim,
+            config.critic_hidden or policy.config.hidden,
+            config.num_critics,
+            activation=policy.config.activation,
+            layer_norm=config.critic_layer_norm,
+            dropout=config.critic_dropout,
+            precision=config.matmul_precision,
+        ).to(device)
+        self.targets = deepcopy(self.critics).requires_grad_(False)
+        self._actor_flat = flatten_parameters(policy.actor_parameters())
+        self._critic_flat = flatten_parameters(self.critics.parameters())
+        self._target_flat = flatten_parameters(self.targets.parameters())
+        self._log_temperature = nn.Parameter(torch.tensor([config.init_temperature], device=device).log())
+        self._log_temperature.grad = torch.zeros_like(self._log_temperature)
+        self._actor_adam = Adam(self._actor_flat, config.learning_rate)
+        self._critic_adam = Adam(self._critic_flat, config.learning_rate)
+        self._temperature_adam = Adam(self._log_temperature, config.learning_rate)
+        self._target_entropy = -config.target_entropy_scale * policy.actions.dim
+        self._demos = round(config.demo_ratio * config.batch_size)
+        self._uniform = UniformPolicy(spec, policy.obs_groups, device)
+        self._random = config.random_env_steps > 0
+        # the keys of every loss, asserted against what the updates produce
+        self._coef = {"critic": 1.0, "policy": 1.0} | ({"temperature": 1.0} if config.learn_temperature else {})
+
+    @property
+    def acting(self) -> SquashedPolicy | UniformPolicy:
+        """Uniform at first, then the policy."""
+        return self._uniform if self._random else self.policy
+
+    @property
+    def batch_spec(self) -> BatchSpec:
+        """Transitions for all of an update's critic steps, or windows of `n_step`, of one source or two."""
+        c = self.config
+        kind, length = ("transition", 1) if c.n_step == 1 else ("sequence", c.n_step)
+        sizes = {"online": c.batch_size - self._demos, "demos": self._demos}
+        return {
+            name: Part(name, kind, c.utd_ratio * size, length, within_episode=length > 1)  # type: ignore[arg-type]
+            for name, size in sizes.items()
+            if size
+        }
+
+    def observe(self, fresh: Batch, progress: Progress) -> None:
+        """End the random phase; bring the observation normalisers up to date, between updates."""
+        self._random = progress.env_steps < self.config.random_env_steps
+        obs = group(fresh, "obs")
+        for inputs in {id(i): i for i in (self.policy.inputs, self.critic_inputs)}.values():
+            moments = inputs.moments(obs) if obs else None
+            if moments is not None and inputs.normaliser is not None:
+                inputs.normaliser.merge(*moments)
+
+    def update(self, batch: dict[str, Batch]) -> tuple[Metrics, None]:
+        """`utd_ratio` steps of the critics and their targets, then one of the actor and one of the temperature."""
+        metrics: defaultdict[str, list[Tensor]] = defaultdict(list)
+        for rows in self._slices(batch):
+            loss = self._critic_loss(rows, metrics)
+            zero_gradient(self._critic_flat)
+            loss.backward()
+            metrics["grad_norm/critic"].append(gradient_norm(self._critic_flat))
+            self._critic_adam.step()
+            self._target_flat.data.lerp_(self._critic_flat.data, self.config.tau)
+        loss, log_prob = self._policy_loss(rows, metrics)
+        zero_gradient(self._actor_flat)
+        loss.backward()
+        metrics["grad_norm/actor"].append(gradient_norm(self._actor_flat))
+        self._actor_adam.step()
+        if self.config.learn_temperature:
+            self._step_temperature(log_prob, metrics)
+        result = {name: torch.stack(values).mean() for name, values in metrics.items()}
+        assert {k.removeprefix("loss/") for k in result if k.startswith("loss/")} == set(self._coef)
+        norms = torch.stack(metrics["grad_norm/critic"] + metrics["grad_norm/actor"])
+        result["grad_norm/nonfinite"] = (~norms.isfinite()).float().sum()
+        result["grad_steps"] = torch.tensor(self.config.utd_ratio)
+        return result, None
+
+    def _critic_loss(self, rows: Batch, metrics: dict[str, list[Tensor]]) -> Tensor:
+        """Squared error to the soft Bellman target (eq. 5), the mean over critics and batch."""
+        c = self.config
+        with torch.no_grad():
+            action, log_prob = self.policy.sample(self._actor(group(rows, "next_obs")))
+            few = c.target_subset < c.num_critics
+            members = torch.randperm(c.num_critics)[: c.target_subset].to(action.device) if few else None
+            value = self.targets(self._critic_input(rows, "next_obs", action), members).squeeze(-1).amin(0)
+            if c.entropy_backup:
+                value = value - self._log_temperature.exp() * log_prob
+            target = rows["reward"] + rows["discount"] * value
+        q = self.critics(self._critic_input(rows, "obs", rows["unit_action"])).squeeze(-1)
+        loss = (q - target).square().mean()
+        metrics["loss/critic"].append(loss.detach())
+        metrics["value/q"].append(q.detach().mean())
+        metrics["value/target"].append(target.mean())
+        return loss
+
+    def _policy_loss(self, rows: Batch, metrics: dict[str, list[Tensor]]) -> tuple[Tensor, Tensor]:
+        """Temperature times log-probability less the critics' value (eq. 9), through the action alone."""
+        action, log_prob = self.policy.sample(self._actor(group(rows, "obs")))
+        q = self.critics.frozen(self._critic_input(rows, "obs", action)).squeeze(-1)
+        value = q.amin(0) if self.config.actor_value == "min" else q.mean(0)
+        temperature = self._log_temperature.detach().exp()
+        loss = (temperature * log_prob - value).mean()
+        metrics["loss/policy"].append(loss.detach())
+        metrics["policy/entropy"].append(-log_prob.detach().mean())
+        metrics["policy/temperature"].append(temperature.squeeze())
+        return loss, log_prob.detach()
+
+    def _step_temperature(self, log_prob: Tensor, metrics: dict[str, list[Tensor]]) -> None:
+        """Descend the temperature times the entropy's excess (eq. 18); its gradient is the loss itself."""
+        excess = -log_prob.mean() - self._target_entropy
+        loss = self._log_temperature.detach().exp() * excess
+        self._log_temperature.grad = torch.where(loss.isfinite(), loss, 0.0)
+        self._temperature_adam.step()
+        metrics["loss/temperature"].append(loss.squeeze())
+
+    def _actor(self, obs: Batch) -> Tensor:
+        out, _ = self.policy.net(self.policy.inputs(obs), _NOTHING)
+        return out
+
+    def _critic_input(self, rows: Batch, prefix: str, action: Tensor) -> Tensor:
+        return torch.cat([self.critic_inputs(group(rows, prefix))[VECTOR], action], -1)
+
+    def _slices(self, batch: dict[str, Batch]) -> list[Batch]:
+        """One batch for each critic step: every source is cut first, so each slice has the same share of it."""
+        parts = [self._transitions(part) for part in batch.values()]
+        cut = [{key: value.chunk(self.config.utd_ratio) for key, value in part.items()} for part in parts]
+        return [
+            {key: torch.cat([part[key][i] for part in cut]) if len(cut) > 1 else cut[0][key][i] for key in cut[0]}
+            for i in range(self.config.utd_ratio)
+        ]
+
+    def _transitions(self, part: Batch) -> Batch:
+        """Observations, the action in [-1, 1] units, the (n-step) reward, and the discount of what follows."""
+        one = self.config.n_step == 1
+        if one:
+            reward, discount = part["reward"], self.config.gamma * ~part["terminated"]
+        else:
+            reward, discount = n_step(part["reward"], part["terminated"], part["valid"], self.config.gamma)
+        rows = {k: v if one else v[0] for k, v in part.items() if k.startswith("obs/")}
+        rows |= {k: v if one else v[-1] for k, v in part.items() if k.startswith("next_obs/")}
+        action = self.policy.actions.from_env(part["action"] if one else part["action"][0])
+        return rows | {"reward": reward, "discount": discount, "unit_action": action.clamp(-1.0, 1.0)}
+
+    def state_dict(self) -> StateDict:
+        """Weights, optimisers, temperature, normalisers and whether actions are still random."""
+        return {
+            "policy": dict(self.policy.state_dict()),
+            "critics": dict(self.critics.state_dict()),
+            "targets": dict(self.targets.state_dict()),
+            "critic_inputs": dict(self.critic_inputs.state_dict()),
+            "log_temperature": self._log_temperature.data,
+            "actor_adam": self._actor_adam.state_dict(),
+            "critic_adam": self._critic_adam.state_dict(),
+            "temperature_adam": self._temperature_adam.state_dict(),
+            "random": self._random,
+        }
+
+    def load_state_dict(self, state: StateDict) -> None:
+        """Continue exactly where `state_dict` was taken."""
+        self.policy.load_state_dict(state["policy"])
+        self.critics.load_state_dict(state["critics"])
+        self.targets.load_state_dict(state["targets"])
+        self.critic_inputs.load_state_dict(state["critic_inputs"])
+        self._log_temperature.data.copy_(state["log_temperature"])
+        self._actor_adam.load_state_dict(state["actor_adam"])
+        self._critic_adam.load_state_dict(state["critic_adam"])
+        self._temperature_adam.load_state_dict(state["temperature_adam"])
+        self._random = bool(state["random"])
+
+
+_NOTHING = torch.zeros(0, 0)
