@@ -12,6 +12,9 @@ from robotrl.registry import Registry
 from robotrl.types import RobotRLError
 
 _NATIVE = "robotrl.envs.native:make"
+_TABLETOP = "robotrl.envs.tabletop:make"
+
+_TABLETOP_TASKS = ("gather", "pick", "place", "push", "reach", "sort", "stack", "tower")
 
 environments = Registry(
     "env",
@@ -29,6 +32,7 @@ environments = Registry(
         "Walker2d-v5": _NATIVE,
         "dmc/<domain>-<task>": "robotrl.envs.dm_control_adapter:make",
         "gym/<id>": "robotrl.envs.gymnasium_adapter:make",
+        **{f"tabletop/{task}": _TABLETOP for task in _TABLETOP_TASKS},
     },
 )
 

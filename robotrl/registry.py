@@ -97,5 +97,6 @@ policies = Registry(
         "gru": "robotrl.policies.stochastic:StochasticPolicy",
         "mixture": "robotrl.policies.mixture:MixturePolicy",
         "squashed": "robotrl.policies.squashed:SquashedPolicy",
+        "expert": "robotrl.envs.tabletop.experts:Expert",
     },
 )

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import mujoco
 import numpy as np
 from mujoco.batch import Batch
 from numpy.typing import NDArray
 
-from robotrl.envs.native.task import Task
 from robotrl.envs.rendering import OffscreenRenderer
 from robotrl.types import RobotRLError
+
+
+class Viewed(Protocol):
+    """How something that is simulated wants to be looked at; a `Task` is one."""
+
+    @property
+    def default_camera_config(self) -> Mapping[str, Any] | None:
+        """Attributes of the free camera that the user asked for; None: `view`."""
+
+    @property
+    def view(self) -> Mapping[str, Any]:
+        """Its own attributes of the free camera."""
+
+    @property
+    def walks(self) -> bool:
+        """Whether the camera has to follow."""
 
 
 class View:
     """Takes pictures of the simulations of a batch; one renderer, made for the size that was asked for last."""
 
-    def __init__(self, task: Task, batch: Batch) -> None:
+    def __init__(self, task: Viewed, batch: Batch) -> None:
         self._task, self._batch = task, batch
         self._model = batch.get_model(0)  # written to for each simulation: their physics, and sizes, may differ
         self._data = mujoco.MjData(self._model)
