@@ -9,7 +9,7 @@ Fields: `obs/* action reward next_obs/* terminated truncated episode step is_fir
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -135,6 +135,9 @@ class Part:
     """A field of weights: rows (first rows, of sequences) are drawn in proportion to it."""
     within_episode: bool = False
     """Sequences end with their first episode: `valid` masks the rest, where the last step is repeated."""
+    windows: Mapping[str, Sequence[int]] | None = None
+    """Of sequences from recorded episodes: the steps around the drawn one at which a field (or all of `obs`) is asked
+    for, as in `{"obs": (-1, 0), "action": range(16)}`; `valid/<field>` masks those outside of the episode."""
 
 
 BatchSpec = dict[str, Part]

@@ -75,6 +75,10 @@ class ReplayBuffer:
         for name, part in spec.items():
             if part.kind == "rollout":
                 raise RobotRLError(f"ReplayBuffer serves samples, but the part '{name}' asks for a rollout.")
+            if part.windows is not None:
+                raise RobotRLError(
+                    f"The part '{name}' asks for windows, which only recorded episodes have. Use length."
+                )
             if part.batch_size < 1 or part.length < 1:
                 raise RobotRLError(f"The part '{name}' needs a batch_size and a length of at least 1.")
         for _ in range(count):

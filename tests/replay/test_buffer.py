@@ -278,6 +278,8 @@ def test_mistakes_are_named():
         one(buffer, kind="sequence", batch_size=4, length=6)
     with pytest.raises(RobotRLError, match="'p' asks for a rollout"):
         one(buffer)
+    with pytest.raises(RobotRLError, match="'p' asks for windows, which only recorded episodes have"):
+        one(buffer, kind="sequence", batch_size=1, windows={"obs": (0,)})
     with pytest.raises(RobotRLError, match="'p' needs a batch_size"):
         one(buffer, kind="transition")
     with pytest.raises(RobotRLError, match=r"no field 'age'. It holds \['action'"):
