@@ -13,7 +13,7 @@ from robotrl.policies.compatibility import check_compatible
 from robotrl.policies.config import PolicyConfig
 from robotrl.policies.stochastic import StochasticPolicy
 from robotrl.registry import policies
-from robotrl.types import EnvSpec, Extras, Obs, RobotRLError, State
+from robotrl.types import EnvSpec, Extras, Obs, Policy, RobotRLError, State
 
 
 class MixturePolicy(nn.Module):
@@ -92,7 +92,7 @@ def snapshot(policy: StochasticPolicy) -> StochasticPolicy:
 
 
 def act_by_member(
-    members: Sequence[StochasticPolicy] | nn.ModuleList, obs: Obs, member: Tensor, *, explore: bool
+    members: Sequence[Policy] | nn.ModuleList, obs: Obs, member: Tensor, *, explore: bool
 ) -> tuple[Tensor, Extras]:
     """Actions and extras `[N, ...]` where the policy `members[member[i]]` acts in row i; memoryless policies."""
     present = member.unique().tolist()

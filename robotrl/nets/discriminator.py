@@ -1,15 +1,18 @@
-"""A small network that tells experts from policies, and its gradient with respect to what it sees."""
+"""A small network that tells experts from policies, its gradient with respect to what it sees, and its losses."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from robotrl.functional.imitation import gradient_penalty, interpolates, with_absorbing
+
+Divergence = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 _ACTIVATIONS = ("relu", "tanh")
 
 
@@ -67,3 +70,32 @@ class Discriminator(nn.Module):
     def _output(self, hidden: Tensor) -> Tensor:
         out = F.linear(hidden, self.weights[-1], self.biases[-1]).squeeze(-1)
         return torch.tanh(out) if self.bounded else out
+
+
+def adversarial_losses(
+    net: Discriminator, divergence: Divergence, expert: Tensor, policy: Tensor, expert_ends: Tensor, policy_ends: Tensor
+) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """What a discriminator is trained on, from as many pairs of an expert as of a policy.
+
+    Args:
+        net: the discriminator.
+        divergence: `cross_entropy_loss` or `reverse_kl_loss`.
+        expert: pairs `[B, K + 1]`, see `robotrl.functional.imitation`.
+        policy: the same of the policy.
+        expert_ends: `[B]` bool, whether the expert's step terminated.
+        policy_ends: the same of the policy.
+
+    Returns:
+        The losses `discriminator` and `penalty`; the outputs for both batches, `[B + 1]`, the last of each that of the
+        absorbing state.
+    """
+    points = interpolates(expert, policy, expert_ends, policy_ends)
+    expert, expert_weight = with_absorbing(expert, expert_ends)
+    policy, policy_weight = with_absorbing(policy, policy_ends)
+    expert_out, policy_out = net(torch.cat([expert, policy])).chunk(2)
+    _, gradient = net.with_gradient(points)
+    losses = {
+        "discriminator": divergence(expert_out, policy_out, expert_weight, policy_weight),
+        "penalty": gradient_penalty(gradient, expert_weight[-1] + policy_weight[-1]),
+    }
+    return losses, expert_out, policy_out
