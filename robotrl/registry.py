@@ -88,7 +88,15 @@ def _import(target: str, kind: str, name: str) -> Any:
         raise RobotRLError(f"The {kind} '{name}' is '{target}', but {module} has no '{attribute}'.") from error
 
 
-learners = Registry("learner", {"ppo": "robotrl.learners.ppo:PPO", "sac": "robotrl.learners.sac:SAC"})
+learners = Registry(
+    "learner",
+    {
+        "ppo": "robotrl.learners.ppo:PPO",
+        "sac": "robotrl.learners.sac:SAC",
+        "dac": "robotrl.learners.dac:DAC",
+        "ailboost": "robotrl.learners.ailboost:AILBoost",
+    },
+)
 policies = Registry(
     "policy",
     {

@@ -129,10 +129,10 @@ class AILBoost:
         exploring = int((fresh["member"] < 0).sum())
         if self._playing:
             self._collected += int((fresh["member"] == self.acting.index).sum())
-            if self._collected >= self.config.member_env_steps:
-                self._add_member()
-                self._explored = exploring
-            return
+            if self._collected < self.config.member_env_steps:
+                return
+            self._add_member()
+            self._explored = 0
         self._explored += exploring
         if self.sac.acting is not self.policy:  # still random: nothing was learned that could be a new member
             self._explored = 0

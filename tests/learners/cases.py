@@ -8,14 +8,16 @@ import torch
 from torch import Tensor
 
 from robotrl.collect import Collector
+from robotrl.learners.sac import SACConfig
 from robotrl.policies import build_policy
 from robotrl.policies.config import PolicyConfig
 from robotrl.registry import learners
+from robotrl.replay import ReplayBuffer
 from robotrl.replay.build import build_replay
 from robotrl.replay.config import ReplayConfig
 from robotrl.runners.loop import Schedule
 from robotrl.seeding import seed_everything
-from robotrl.types import Obs
+from robotrl.types import Extras, Obs, Policy, State
 from tests import envs_for_tests as envs
 from tests.protocol.harness import Parts
 
@@ -60,6 +62,8 @@ class Case:
     quick: Mapping[str, Any] = field(default_factory=dict)
     """Settings that make an iteration cheap."""
     schedule: Mapping[str, Any] = field(default_factory=lambda: {"rollout_steps": 12, "updates": 1.0})
+    demos: bool = False
+    """Whether it needs demonstrations: the test's env's, by who does what is right in `envs.Target`."""
     exempt: Mapping[str, str] = field(default_factory=dict)
     """Claims that do not apply (a test's name without `test_`): a written reason each, listed in the docs."""
 
@@ -74,6 +78,42 @@ def _sac_value(learner: Any, obs: Obs) -> Tensor:
     return learner.critics(torch.cat([learner.critic_inputs(obs)["vector"], action], -1)).mean(0).squeeze(-1)
 
 
+class Demonstrator:
+    """Does what `envs.Target` shows; nothing in envs that show something else."""
+
+    obs_groups = ("state",)
+
+    def __init__(self, env: envs.TinyEnv) -> None:
+        self._shown, self._dim = isinstance(env, envs.Target), env.env_spec.action.shape[0]
+
+    def initial_state(self, num_envs: int) -> State:
+        return {}
+
+    def reset_state(self, state: State, done: Tensor) -> State:
+        return state
+
+    def act(self, obs: Obs, state: State, *, explore: bool) -> tuple[Tensor, Extras, State]:
+        shown = obs["state"]
+        return shown.clone() if self._shown else shown.new_zeros(len(shown), self._dim), {}, state
+
+
+def demonstrations(env: envs.TinyEnv, steps: int = 80, policy: Policy | None = None) -> ReplayBuffer:
+    """A store of them, from an env like `env`."""
+    like = type(env)(num_envs=1, length=env.length, ends=env._ends)
+    store = ReplayBuffer(steps, 1, seed=6)
+    store.add(Collector(like, seed=11).collect(policy or Demonstrator(env), steps))
+    return store
+
+
+_NO_ENV_REWARD = "It never sees the env's reward; what its own rewards are worth is tested beside it."
+_IMITATION_SAC = {
+    "learning_rate": 3e-3, "gamma": 0.5, "tau": 0.05, "batch_size": 64, "init_temperature": 0.05,
+    "target_entropy_scale": 2.0, "random_env_steps": 0,
+}  # fmt: skip
+_SHARP = {
+    "discriminator_hidden": [64, 64], "discriminator_batch_size": 128, "discriminator_learning_rate": 3e-3,
+    "penalty_coef": 1.0,
+}  # fmt: skip
 _FAST = {"learning_rate": 5e-3, "lr_schedule": "constant", "gamma": 0.5, "num_epochs": 4}
 
 CASES = {
@@ -111,6 +151,40 @@ CASES = {
         quick={"batch_size": 16, "random_env_steps": 0},
         schedule={"rollout_steps": 12, "updates": 8.0},
     ),
+    "dac": Case(
+        combinations=(("squashed", "continuous"),),
+        losses=lambda learner: {*learner._coef, *learner.sac._coef},
+        value=_sac_value, value_config={}, value_iterations=0,
+        learning={
+            ("squashed", "continuous"): Learning(
+                -1.5, 80, config={"sac": SACConfig(**_IMITATION_SAC), **_SHARP},
+            ),
+        },
+        quick={"sac": SACConfig(batch_size=16, random_env_steps=0), "discriminator_hidden": [16],
+               "discriminator_batch_size": 16},
+        schedule={"rollout_steps": 12, "updates": 8.0},
+        demos=True,
+        exempt=dict.fromkeys(("truncation_bootstraps", "termination_does_not_bootstrap"), _NO_ENV_REWARD),
+    ),
+    "ailboost": Case(
+        combinations=(("squashed", "continuous"),),
+        losses=lambda learner: {*learner._coef, *learner.sac._coef},
+        value=_sac_value, value_config={}, value_iterations=0,
+        learning={
+            ("squashed", "continuous"): Learning(
+                -1.5, 80, config={"sac": SACConfig(**_IMITATION_SAC), **_SHARP, "member_env_steps": 128,
+                                  "explore_env_steps": 128, "boost_rate": 0.2, "discriminator_updates": 20},
+            ),
+        },
+        quick={"sac": SACConfig(batch_size=16, random_env_steps=0), "discriminator_hidden": [16],
+               "discriminator_batch_size": 16, "member_env_steps": 8, "explore_env_steps": 8,
+               "discriminator_updates": 3},
+        schedule={"rollout_steps": 12, "updates": 8.0},
+        demos=True,
+        exempt=dict.fromkeys(("truncation_bootstraps", "termination_does_not_bootstrap"), _NO_ENV_REWARD)
+        | {"importance_ratios_are_one_before_the_first_gradient_step":
+           "Two policies act in turns while it collects, and it uses no importance ratios."},
+    ),
 }  # fmt: skip
 
 
@@ -134,6 +208,8 @@ def make(
     settings = learner_class.config_class(**{**case.quick, **config})
     learner = learner_class(built, env.env_spec, settings, num_envs=env.num_envs)
     clock = Schedule(**{**case.schedule, **(schedule or {})})
+    if case.demos and offline is None:
+        offline = {"demos": demonstrations(env)}
     replay = build_replay(
         learner_class.replay_class, learner.batch_spec, ReplayConfig(capacity=10_000), env.env_spec,
         num_envs=env.num_envs, seed=seed, device="cpu", env_steps=10_000, offline=offline,
