@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from robotrl.replay.config import ReplayConfig
@@ -62,6 +62,37 @@ def build_replay(
         else:
             raise RobotRLError(f"The learner learns from '{source}', but this run has no such data.")
     return made[ONLINE] if made.keys() == {ONLINE} else MixedReplay(made)
+
+
+def offline_sources(
+    parts: BatchSpec, config: ReplayConfig, spec: EnvSpec, *, groups: Sequence[str], seed: int, device: str
+) -> dict[str, Replay]:
+    """The data that a learner's `parts` ask for and that is not collected: `demos`.
+
+    Args:
+        parts: the learner's batch specification.
+        config: names the data set.
+        spec: of the env; the data must fit it.
+        groups: observation groups to read.
+        seed: of the sampling.
+        device: where samples are delivered.
+
+    Raises:
+        RobotRLError: no data set is named, or it is empty, damaged, not finite, or of another env.
+    """
+    if "demos" not in {part.source for part in parts.values()}:
+        return {}
+    if config.demos is None:
+        raise RobotRLError(
+            "The learner learns from demonstrations, but there are none: name a data set with replay.demos=<folder>. "
+            "robotrl collect records one from a policy."
+        )
+    from robotrl.replay.dataset import EpisodeDataset  # what reads data sets is needed by few
+
+    demos = EpisodeDataset(
+        config.demos, groups=list(groups), env=spec, episodes=config.demo_episodes, seed=seed, device=device
+    )
+    return {"demos": demos}
 
 
 def collects(parts: BatchSpec) -> bool:

@@ -22,8 +22,14 @@ class ReplayConfig:
     """Env steps kept, over all envs; the oldest go. Memory is taken as they come."""
     omit: list[str] = field(default_factory=lambda: ["log_prob", "raw_action"])
     """Fields that are not kept."""
+    demos: str | None = None
+    """A data set of demonstrations, for learners that ask for them: the folder of a LeRobotDataset."""
+    demo_episodes: int | None = None
+    """Use the first so many episodes of `demos`; None: all."""
 
     def __post_init__(self) -> None:
+        if self.demo_episodes is not None and self.demo_episodes < 1:
+            raise RobotRLError(f"replay.demo_episodes is {self.demo_episodes}; it must be at least 1.")
         if self.capacity < 1:
             raise RobotRLError(f"replay.capacity is {self.capacity}; it must be at least 1.")
 

@@ -28,7 +28,7 @@ from robotrl.logging import MetricsLog, side_writers
 from robotrl.policies import build_policy
 from robotrl.policies.io import load_policy
 from robotrl.registry import learners
-from robotrl.replay.build import build_replay, collects
+from robotrl.replay.build import build_replay, collects, offline_sources
 from robotrl.rundir import RunDir
 from robotrl.runners.hooks import EVAL_SEED, CheckpointHook, EvaluationHook, LoggingHook
 from robotrl.runners.loop import Schedule
@@ -76,9 +76,12 @@ class Run:
         torch.set_num_threads(config.num_threads or _default_threads(policy))
         self.learner = learner_class(policy, spec, config.learner, num_envs=config.num_envs)
         parts = self.learner.batch_spec
+        offline = offline_sources(
+            parts, config.replay, spec, groups=policy.obs_groups, seed=config.seed, device=config.device
+        )
         self.replay = build_replay(
             learner_class.replay_class, parts, config.replay, spec, num_envs=config.num_envs, seed=config.seed,
-            device=config.device, env_steps=config.total_env_steps,
+            device=config.device, env_steps=config.total_env_steps, offline=offline,
         )  # fmt: skip
         self.collector = (
             Collector(self.env, seed=config.seed, device=config.device, dump_dir=self.dir.path / "dumps")
@@ -150,7 +153,7 @@ class Run:
         Raises:
             RobotRLError: the directory is taken, or the configuration names what cannot be built. Nothing is left.
         """
-        config = _with_saved_policy(config)
+        config = _with_absolute_demos(_with_saved_policy(config))
         name = config.name or f"{config.learner_name}-{config.env.id}".replace("/", "-").replace(":", "-")
         directory = RunDir.create(config.run_dir, name)
         try:
@@ -315,6 +318,13 @@ def _with_saved_policy(config: TrainConfig) -> TrainConfig:
         said = ", ".join(f"policy.{k}={asdict(saved)[k]}" for k in changed)
         say(f"init_from: the policy keeps its own architecture ({said}).")
     return replace(config, policy=saved, init_from=str(Path(config.init_from).absolute()))
+
+
+def _with_absolute_demos(config: TrainConfig) -> TrainConfig:
+    """A resumed run may be started from another folder."""
+    if config.replay.demos is None:
+        return config
+    return replace(config, replay=replace(config.replay, demos=str(Path(config.replay.demos).absolute())))
 
 
 def _take_weights(policy: Any, init_from: str) -> None:

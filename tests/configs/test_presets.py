@@ -4,12 +4,17 @@ import pytest
 
 from robotrl.analysis.runs import load_run
 from robotrl.configs.compose import CONFIG_DIR, compose, presets
+from robotrl.envs.config import build_env
 from robotrl.envs.registry import environments
 from robotrl.registry import learners
 from robotrl.runners.finish import finish
 from robotrl.runners.loop import train
 from robotrl.runners.run import Run
+from tests.demos import write_demos
+from tests.runners.conftest import IMITATES
 
+MORE = {"ailboost": ["learner.member_env_steps=16"]}
+"""Settings without which one iteration of a learner's preset makes no update."""
 ALL = [(learner, preset) for learner in learners.names() for preset in presets(learner)]
 
 
@@ -28,7 +33,10 @@ def test_a_preset_composes_builds_and_runs_an_iteration(learner, preset, tmp_pat
         "video=false",
         f"run_dir={tmp_path / 'r'}",
     ]
-    run = Run.create(compose([*words, *short]))
+    if learner in IMITATES:
+        env = build_env(compose([*words, *short]).env, num_envs=1, seed=0, num_threads=1)
+        short.append(f"replay.demos={write_demos(tmp_path / 'demos', env)}")
+    run = Run.create(compose([*words, *short, *MORE.get(learner, [])]))
     with run:
         train(**run.parts())
         assert finish(run) == 0

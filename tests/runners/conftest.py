@@ -9,27 +9,52 @@ import torch
 
 from robotrl.checkpoint import load_latest
 from robotrl.configs.compose import compose
+from robotrl.envs.config import build_env
 from robotrl.runners.finish import finish
 from robotrl.runners.loop import train
 from robotrl.runners.run import Run
 from robotrl.statetree import flatten
+from tests.demos import write_demos
 
 TINY = (
     *("preset=none", "num_envs=4", "schedule.rollout_steps=16", "total_env_steps=640", "num_threads=1", "video=false"),
     *("eval_every=256", "eval_episodes=2", "checkpoint_every=128", "policy.hidden=[8]", "env.time_limit=40"),
 )
+_ADVERSARIAL = (
+    "learner.sac.batch_size=16", "learner.sac.random_env_steps=128", "schedule.updates=2",
+    "learner.discriminator_batch_size=16", "learner.discriminator_hidden=[8]",
+)  # fmt: skip
 TINY_LEARNER = {
     "ppo": ("learner.num_epochs=2", "learner.num_minibatches=2"),
     "sac": ("learner.batch_size=16", "learner.random_env_steps=128", "schedule.updates=2"),
-}
+    "dac": (*_ADVERSARIAL,),
+    "ailboost": (
+        *_ADVERSARIAL, "learner.member_env_steps=40", "learner.explore_env_steps=40", "learner.discriminator_updates=4",
+    ),
+}  # fmt: skip
 """What makes one update of a learner take milliseconds; a new learner that needs it adds a line."""
+IMITATES = ("dac", "ailboost")
+"""Learners that need demonstrations."""
 
 
 class TinyRuns:
     """Starts, stops and resumes tiny runs in this process, and compares how they ended."""
 
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
     def words(self, directory: Path, *more: str, learner: str = "ppo") -> list[str]:
-        return [f"run_dir={directory}", f"learner={learner}", *TINY, *TINY_LEARNER.get(learner, ()), *more]
+        own = TINY_LEARNER.get(learner, ())
+        if learner in IMITATES:
+            own = (*own, f"replay.demos={self.demos()}")
+        return [f"run_dir={directory}", f"learner={learner}", *TINY, *own, *more]
+
+    def demos(self) -> Path:
+        """Demonstrations of the env of the tiny runs; made once."""
+        root = self._folder / "demos"
+        if not root.exists():
+            write_demos(root, build_env(compose(TINY).env, num_envs=1, seed=0, num_threads=1))
+        return root
 
     def create(self, directory: Path, *more: str, learner: str = "ppo") -> Run:
         return Run.create(compose(self.words(directory, *more, learner=learner)))
@@ -82,8 +107,8 @@ class TinyRuns:
 
 
 @pytest.fixture(scope="session")
-def tiny() -> TinyRuns:
-    return TinyRuns()
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyRuns:
+    return TinyRuns(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="session")
