@@ -53,7 +53,7 @@ class MixturePolicy(nn.Module):
         mixture.members[0] = snapshot(policy)
         return mixture.to(next(policy.parameters()).device)
 
-    def set_members(self, members: Sequence[StochasticPolicy], weights: Tensor) -> None:
+    def set_members(self, members: Sequence[nn.Module], weights: Tensor) -> None:
         """Other members, as they are, with their weights `[len(members)]`, which are scaled to sum to 1."""
         self.members = nn.ModuleList(members)
         self.weights = (weights / weights.sum()).to(self.weights)
