@@ -34,7 +34,7 @@ class DACConfig:
     """Of the actor and the critics."""
     discriminator_hidden: list[int] = field(default_factory=lambda: [256, 256])
     discriminator_learning_rate: float = 1e-3
-    discriminator_batch_size: int = 256
+    discriminator_batch_size: int = 128
     """Steps of the expert in one update of the discriminator, and as many of the policy."""
     penalty_coef: float = 10.0
     """Weight of the gradient penalty."""
