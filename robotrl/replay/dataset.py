@@ -76,6 +76,8 @@ class EpisodeDataset:
         self._rows = np.concatenate([np.arange(e.start, e.start + e.length) for e in self.episodes])
         """Rows of the data set, by row of this replay."""
         self._last = np.cumsum([e.length for e in self.episodes]) - 1
+        spec = env or dataset.env_spec
+        columns = {key: _shaped(key, values, spec) for key, values in columns.items()}
         self._fields = self._steps(columns, ends)
         self._finals = dataset.extras([f"final/obs/{g}" for g in self.groups])
         self._cameras = cameras
@@ -306,6 +308,16 @@ class EpisodeDataset:
 
 
 _OWN = ("episode_index", "frame_index", "task_index", "timestamp")
+
+
+def _shaped(key: str, values: NDArray[Any], spec: EnvSpec | None) -> NDArray[Any]:
+    """`[T, ...]` as the env has it: one number a step stands in the file without an axis, whatever its shape was."""
+    discrete = spec is not None and spec.action.kind == "discrete"
+    if values.ndim != 1 or discrete and key == "action" or not (key == "action" or key.startswith("obs/")):
+        return values
+    if spec is not None and key.startswith("obs/") and key[4:] in spec.obs and spec.obs[key[4:]].shape == ():
+        return values
+    return values[:, None]
 
 
 def _typed(values: NDArray[Any]) -> NDArray[Any]:

@@ -1,6 +1,9 @@
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box
 
 from robotrl.replay import EpisodeDataset, MixedReplay, ReplayBuffer
 from robotrl.types import Part, RobotRLError
@@ -182,3 +185,21 @@ def test_a_cache_of_decoded_pictures_gives_the_same_ones_and_is_filled_once(tmp_
     before = file.stat().st_mtime_ns
     EpisodeDataset(tmp_path / "d", cache=tmp_path / "cache")
     assert file.stat().st_mtime_ns == before
+
+
+def test_a_group_or_an_action_of_one_number_keeps_its_axis(tmp_path):
+    from tests.demos import write_demos
+    from tests.envs_for_tests import ConstantReward
+
+    class Two(ConstantReward):
+        groups: ClassVar = {"state": Box(-1.0, 1.0, (1,), np.float32), "level": Box(-1.0, 1.0, (), np.float32)}
+
+        def observe(self, now, step):
+            return {"state": now, "level": now[:, 0]}
+
+    env = Two(num_envs=1)
+    for spec in (env.env_spec, None):
+        data = EpisodeDataset(write_demos(tmp_path / str(spec is None), Two(num_envs=1)), env=spec)
+        batch = next(data.batches({"p": Part("demos", "transition", 5)}, 1))["p"]
+        assert batch["action"].shape == batch["obs/state"].shape == batch["next_obs/state"].shape == (5, 1)
+        assert batch["obs/level"].shape == batch["next_obs/level"].shape == batch["reward"].shape == (5,)
