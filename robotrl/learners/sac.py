@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from robotrl.functional.returns import n_step
 from robotrl.nets.ensemble import PRECISIONS, Ensemble
-from robotrl.nets.flat import Adam, flatten_parameters, gradient_norm, zero_gradient
+from robotrl.nets.flat import Adam, flatten_parameters, gradient_norm
 from robotrl.nets.network import VECTOR, ObsInputs
 from robotrl.policies.squashed import SquashedPolicy, UniformPolicy
 from robotrl.replay.buffer import ReplayBuffer
@@ -159,55 +159,62 @@ class SAC:
         """`utd_ratio` steps of the critics and their targets, then one of the actor and one of the temperature."""
         metrics: defaultdict[str, list[Tensor]] = defaultdict(list)
         for rows in self._slices(batch):
-            loss = self._critic_loss(rows, metrics)
-            zero_gradient(self._critic_flat)
-            loss.backward()
+            self._critic_gradient(rows, metrics)
             metrics["grad_norm/critic"].append(gradient_norm(self._critic_flat))
             self._critic_adam.step()
             self._target_flat.data.lerp_(self._critic_flat.data, self.config.tau)
-        loss, log_prob = self._policy_loss(rows, metrics)
-        zero_gradient(self._actor_flat)
-        loss.backward()
+        log_prob = self._policy_gradient(rows, metrics)
         metrics["grad_norm/actor"].append(gradient_norm(self._actor_flat))
         self._actor_adam.step()
         if self.config.learn_temperature:
             self._step_temperature(log_prob, metrics)
-        result = {name: torch.stack(values).mean() for name, values in metrics.items()}
+        result = {name: v[0] if len(v) == 1 else torch.stack(v).mean() for name, v in metrics.items()}
         assert {k.removeprefix("loss/") for k in result if k.startswith("loss/")} == set(self._coef)
         norms = torch.stack(metrics["grad_norm/critic"] + metrics["grad_norm/actor"])
         result["grad_norm/nonfinite"] = (~norms.isfinite()).float().sum()
         result["grad_steps"] = torch.tensor(self.config.utd_ratio)
         return result, None
 
-    def _critic_loss(self, rows: Batch, metrics: dict[str, list[Tensor]]) -> Tensor:
-        """Squared error to the soft Bellman target (eq. 5), the mean over critics and batch."""
+    @torch.no_grad()
+    def _critic_gradient(self, rows: Batch, metrics: dict[str, list[Tensor]]) -> None:
+        """Of the squared error to the soft Bellman target (eq. 5), the mean over critics and batch."""
         c = self.config
-        with torch.no_grad():
-            action, log_prob = self.policy.sample(self._actor(group(rows, "next_obs")))
-            few = c.target_subset < c.num_critics
-            members = torch.randperm(c.num_critics)[: c.target_subset].to(action.device) if few else None
-            value = self.targets(self._critic_input(rows, "next_obs", action), members).squeeze(-1).amin(0)
-            if c.entropy_backup:
-                value = value - self._log_temperature.exp() * log_prob
-            target = rows["reward"] + rows["discount"] * value
-        q = self.critics(self._critic_input(rows, "obs", rows["unit_action"])).squeeze(-1)
-        loss = (q - target).square().mean()
-        metrics["loss/critic"].append(loss.detach())
-        metrics["value/q"].append(q.detach().mean())
+        out, _ = self.policy.net.pullback(self.policy.inputs(group(rows, "next_obs")), self.critics.dtype)
+        action, log_prob = self.policy.sample(out)
+        few = c.target_subset < c.num_critics
+        members = torch.randperm(c.num_critics)[: c.target_subset].to(action.device) if few else None
+        value = self.targets(self._critic_input(rows, "next_obs", action), members).squeeze(-1).amin(0)
+        if c.entropy_backup:
+            value = value - self._log_temperature.exp() * log_prob
+        target = rows["reward"] + rows["discount"] * value
+        q, pull = self.critics.pullback(self._critic_input(rows, "obs", rows["unit_action"]))
+        error = q - target.unsqueeze(-1)
+        pull(error * (2.0 / error.numel()))
+        metrics["loss/critic"].append(error.square().mean())
+        metrics["value/q"].append(q.mean())
         metrics["value/target"].append(target.mean())
-        return loss
 
-    def _policy_loss(self, rows: Batch, metrics: dict[str, list[Tensor]]) -> tuple[Tensor, Tensor]:
-        """Temperature times log-probability less the critics' value (eq. 9), through the action alone."""
-        action, log_prob = self.policy.sample(self._actor(group(rows, "obs")))
-        q = self.critics.frozen(self._critic_input(rows, "obs", action)).squeeze(-1)
-        value = q.amin(0) if self.config.actor_value == "min" else q.mean(0)
+    def _policy_gradient(self, rows: Batch, metrics: dict[str, list[Tensor]]) -> Tensor:
+        """Of temperature times log-probability less the critics' value (eq. 9); returns the log-probabilities."""
+        out, pull_actor = self.policy.net.pullback(self.policy.inputs(group(rows, "obs")), self.critics.dtype)
+        action, log_prob = self.policy.sample(out.requires_grad_())
         temperature = self._log_temperature.detach().exp()
-        loss = (temperature * log_prob - value).mean()
-        metrics["loss/policy"].append(loss.detach())
-        metrics["policy/entropy"].append(-log_prob.detach().mean())
+        with torch.no_grad():
+            q, pull = self.critics.pullback(self._critic_input(rows, "obs", action))
+            least = self.config.actor_value == "min"
+            value = q.amin(0) if least else q.mean(0)
+            share = (
+                (q == value).float() if least else torch.ones_like(q)
+            )  # how each critic's value moves the chosen one
+            share *= -1.0 / (share.sum(0) * len(action))
+            by_action = pull(share, to_weights=False, to_x=True)[:, -action.shape[1] :]
+            by_log_prob = (temperature / len(action)).expand_as(log_prob)
+        pull_actor(*torch.autograd.grad((action, log_prob), out, (by_action, by_log_prob)))
+        log_prob = log_prob.detach()
+        metrics["loss/policy"].append((temperature * log_prob - value.squeeze(-1)).mean())
+        metrics["policy/entropy"].append(-log_prob.mean())
         metrics["policy/temperature"].append(temperature.squeeze())
-        return loss, log_prob.detach()
+        return log_prob
 
     def _step_temperature(self, log_prob: Tensor, metrics: dict[str, list[Tensor]]) -> None:
         """Descend the temperature times the entropy's excess (eq. 18); its gradient is the loss itself."""
@@ -216,10 +223,6 @@ class SAC:
         self._log_temperature.grad = torch.where(loss.isfinite(), loss, 0.0)
         self._temperature_adam.step()
         metrics["loss/temperature"].append(loss.squeeze())
-
-    def _actor(self, obs: Batch) -> Tensor:
-        out, _ = self.policy.net(self.policy.inputs(obs), _NOTHING)
-        return out
 
     def _critic_input(self, rows: Batch, prefix: str, action: Tensor) -> Tensor:
         return torch.cat([self.critic_inputs(group(rows, prefix))[VECTOR], action], -1)
@@ -270,6 +273,3 @@ class SAC:
         self._critic_adam.load_state_dict(state["critic_adam"])
         self._temperature_adam.load_state_dict(state["temperature_adam"])
         self._random = bool(state["random"])
-
-
-_NOTHING = torch.zeros(0, 0)

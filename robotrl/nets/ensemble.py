@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from robotrl.nets.stack import Layers, pull, relu_stack, run
 
 _ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu, "elu": F.elu, "silu": F.silu}
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -67,29 +69,61 @@ class Ensemble(nn.Module):
             x: the input of all of them.
             members: indices of those that are asked; None: all.
         """
-        return self._run(x, *(self._layers() if members is None else self._layers(members)))
+        layers = self._layers(members)
+        return relu_stack(x, layers) if self.activation == "relu" else self._plain(x, layers)
 
-    def frozen(self, x: Tensor) -> Tensor:
-        """As `forward`, with gradients to `x` but none to the weights."""
-        return self._run(x, *([p.detach() for p in layer] for layer in self._layers()))
+    def pullback(self, x: Tensor) -> tuple[Tensor, Callable[..., Tensor | None]]:
+        """All members on `x`, without autograd, and the function that takes their gradient back.
 
-    def _layers(self, members: Tensor | None = None) -> list[list[Tensor]]:
-        kinds = (self.weights, self.biases, self.gains, self.shifts)
-        return [[p if members is None else p.index_select(0, members) for p in kind] for kind in kinds]
+        Returns:
+            Outputs `[E, B, out_dim]`, and `pull(grad, *, to_weights=True, to_x=False)`: given the gradient of a loss
+            by the outputs it overwrites the gradients of the weights, and returns that of `x [B, in_dim]`, each if
+            asked for. To be called once. Weights must have gradients (`flatten_parameters` gives them).
+        """
+        if self.activation != "relu":
+            return self._pullback_by_autograd(x)
+        out, trace = run(x, self._layers())
 
-    def _run(
-        self, x: Tensor, weights: list[Tensor], biases: list[Tensor], gains: list[Tensor], shifts: list[Tensor]
-    ) -> Tensor:
-        h = x.to(self.dtype).expand(len(weights[0]), *x.shape)
-        last = len(weights) - 1
-        for i in range(last + 1):
-            h = torch.baddbmm(biases[i].to(self.dtype), h, weights[i].to(self.dtype))
+        def back(grad: Tensor, *, to_weights: bool = True, to_x: bool = False) -> Tensor | None:
+            into = trace.layers.of([_grad(p) for p in trace.layers.tensors()]) if to_weights else None
+            return pull(trace, grad, into, to_x=to_x)
+
+        return out, back
+
+    def _pullback_by_autograd(self, x: Tensor) -> tuple[Tensor, Callable[..., Tensor | None]]:
+        leaf = x.detach().requires_grad_()
+        with torch.enable_grad():
+            out = self._plain(leaf, self._layers())
+
+        def back(grad: Tensor, *, to_weights: bool = True, to_x: bool = False) -> Tensor | None:
+            weights = list(self.parameters()) if to_weights else []
+            *found, x_grad = torch.autograd.grad(out, [*weights, leaf], grad)
+            for parameter, value in zip(weights, found, strict=True):
+                _grad(parameter).copy_(value)
+            return x_grad if to_x else None
+
+        return out.detach(), back
+
+    def _layers(self, members: Tensor | None = None) -> Layers:
+        kinds = (list(self.weights), list(self.biases), list(self.gains), list(self.shifts))
+        if members is not None:
+            kinds = tuple([p.index_select(0, members) for p in kind] for kind in kinds)
+        return Layers(*kinds, self.dropout if self.training else 0.0, self.dtype)
+
+    def _plain(self, x: Tensor, layers: Layers) -> Tensor:
+        h, last = x.to(self.dtype).expand(len(layers.weights[0]), *x.shape), len(layers.weights) - 1
+        for i, (weight, bias) in enumerate(zip(layers.weights, layers.biases, strict=True)):
+            h = torch.baddbmm(bias.to(self.dtype), h, weight.to(self.dtype))
             if i == last:
                 break
-            if self.dropout:
-                h = F.dropout(h, self.dropout, self.training)
-            if self.layer_norm:
+            h = F.dropout(h, layers.dropout)
+            if layers.gains:
                 h = F.layer_norm(h, h.shape[-1:])
-                h = torch.addcmul(shifts[i].to(self.dtype), h, gains[i].to(self.dtype))
+                h = torch.addcmul(layers.shifts[i].to(self.dtype), h, layers.gains[i].to(self.dtype))
             h = _ACTIVATIONS[self.activation](h)
         return h.float()
+
+
+def _grad(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None, "flatten_parameters allocates gradients"
+    return parameter.grad

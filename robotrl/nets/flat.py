@@ -63,7 +63,7 @@ def gradient_norm(flat: nn.Parameter) -> Tensor:
 class Adam:
     """Adam (Kingma and Ba 2015, algorithm 1) on one flat parameter.
 
-    Five kernels a step. `torch.optim.Adam` computes the same (a test compares them), but its bookkeeping takes
+    One kernel a step, that of `torch.optim.Adam(fused=True)`, without the class around it: its bookkeeping takes
     about as long as the gradient of a 64-wide net, and importing what it needs delays the start of every run.
     """
 
@@ -73,6 +73,7 @@ class Adam:
         self.flat, self.lr, self.beta1, self.beta2, self.eps = flat, lr, beta1, beta2, eps
         self.steps = 0
         self._mean, self._square = torch.zeros_like(flat.data), torch.zeros_like(flat.data)
+        self._count = torch.zeros((), dtype=torch.float32, device=flat.device)
 
     @torch.no_grad()
     def step(self) -> None:
@@ -80,11 +81,11 @@ class Adam:
         grad = self.flat.grad
         assert grad is not None
         self.steps += 1
-        self._mean.lerp_(grad, 1.0 - self.beta1)
-        self._square.mul_(self.beta2).addcmul_(grad, grad, value=1.0 - self.beta2)
-        correction = 1.0 - self.beta2**self.steps
-        scale = self._square.sqrt().div_(correction**0.5).add_(self.eps)
-        self.flat.addcdiv_(self._mean, scale, value=-self.lr / (1.0 - self.beta1**self.steps))
+        torch._fused_adam_(
+            [self.flat.data], [grad], [self._mean], [self._square], [], [self._count.fill_(self.steps)],
+            lr=self.lr, beta1=self.beta1, beta2=self.beta2, weight_decay=0.0, eps=self.eps, amsgrad=False,
+            maximize=False,
+        )  # fmt: skip
 
     def state_dict(self) -> StateDict:
         """Moments, the number of steps and the learning rate."""

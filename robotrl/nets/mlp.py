@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robotrl.nets.stack import Layers, relu_stack
+
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU, "silu": nn.SiLU}
 
 
@@ -86,12 +88,26 @@ class MLP(nn.Module):
             nn.init.zeros_(layer.bias)
         self.layers = nn.ModuleList(layers)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply the net over the last axis."""
+    def forward(self, x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Apply the net over the last axis; `dtype` is of the matrix products, where the activation is relu."""
         if isinstance(self.activation, nn.Tanh):
             flat = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
             out = _TanhStack.apply(flat, *(p for layer in self.layers for p in (layer.weight, layer.bias)))
             return out if x.dim() == 2 else out.reshape(*x.shape[:-1], self.out_dim)
+        if isinstance(self.activation, nn.ReLU):
+            flat = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
+            out = relu_stack(flat, self.stacked(dtype)).squeeze(0)
+            return out if x.dim() == 2 else out.reshape(*x.shape[:-1], self.out_dim)
         for layer in self.layers[:-1]:
             x = self.activation(layer(x))
         return self.layers[-1](x)
+
+    def stacked(self, dtype: torch.dtype = torch.float32) -> Layers:
+        """The layers as a stack of one network, views of the parameters."""
+        weights = [layer.weight.t().unsqueeze(0) for layer in self.layers]
+        return Layers(weights, [layer.bias.view(1, 1, -1) for layer in self.layers], dtype=dtype)
+
+    def stacked_gradients(self) -> Layers:
+        """The parameters' gradients in the form of `stacked`."""
+        grads = [(layer.weight.grad, layer.bias.grad) for layer in self.layers]
+        return Layers([w.t().unsqueeze(0) for w, _ in grads], [b.view(1, 1, -1) for _, b in grads])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from robotrl.nets.cnn import CNN
 from robotrl.nets.mlp import MLP
 from robotrl.nets.normaliser import Normaliser
+from robotrl.nets.stack import pull, run
 from robotrl.types import ArraySpec, RobotRLError
 
 VECTOR = "vector"
@@ -102,6 +103,35 @@ class Network(nn.Module):
         if self.gru is not None:
             features = hidden = self.gru(features, hidden)
         return self.head(features), hidden
+
+    def pullback(self, inputs: Mapping[str, Tensor], dtype: torch.dtype) -> tuple[Tensor, Callable[[Tensor], None]]:
+        """Outputs `[N, out_dim]` of a memoryless network, and the function that takes their gradient back.
+
+        Args:
+            inputs: as for `forward`.
+            dtype: of the matrix products; float32 where there is another activation than relu, or images.
+
+        Returns:
+            Outputs, detached, and `pull(grad)`: given the gradient of a loss by the outputs it overwrites the
+            parameters' gradients, which `flatten_parameters` has allocated.
+        """
+        if self.image_names or not isinstance(self.head.activation, nn.ReLU):
+            with torch.enable_grad():
+                out = self.head(self._features(inputs))
+
+            def by_autograd(grad: Tensor) -> None:
+                for parameter in self.parameters():
+                    if parameter.grad is not None:
+                        parameter.grad.zero_()
+                out.backward(grad)
+
+            return out.detach(), by_autograd
+        out, trace = run(inputs[VECTOR], self.head.stacked(dtype))
+
+        def back(grad: Tensor) -> None:
+            pull(trace, grad.unsqueeze(0), self.head.stacked_gradients())
+
+        return out.squeeze(0), back
 
     def sequence(self, inputs: Mapping[str, Tensor], hidden: Tensor, is_first: Tensor) -> tuple[Tensor, Tensor]:
         """Time-major inputs `[T, N, ...]` from `hidden [N, gru_size]`, set to zero wherever `is_first [T, N]`.

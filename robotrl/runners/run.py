@@ -32,6 +32,7 @@ from robotrl.replay.build import build_replay, collects, offline_sources
 from robotrl.rundir import RunDir
 from robotrl.runners.hooks import EVAL_SEED, CheckpointHook, EvaluationHook, LoggingHook
 from robotrl.runners.loop import Schedule
+from robotrl.runners.memory import keep_freed_memory
 from robotrl.runners.progress import ProgressHook
 from robotrl.runners.signals import StopRequest
 from robotrl.seeding import rng_state, seed_everything, set_rng_state
@@ -54,6 +55,7 @@ class Run:
         self.stop = StopRequest()
         self.progress = Progress(config.total_env_steps)
         _check_device(config.device)
+        keep_freed_memory()
         seed_everything(config.seed)
         env: Any = build_env(
             config.env, num_envs=config.num_envs, seed=config.seed, num_threads=config.num_threads, copy=False

@@ -74,7 +74,9 @@ def _ppo_value(learner: Any, obs: Obs) -> Tensor:
 
 
 def _sac_value(learner: Any, obs: Obs) -> Tensor:
-    action = torch.tanh(learner.policy.mean_and_log_std(learner._actor(obs))[0])
+    action = torch.tanh(
+        learner.policy.mean_and_log_std(learner.policy.net(learner.policy.inputs(obs), torch.zeros(0, 0))[0])[0]
+    )
     return learner.critics(torch.cat([learner.critic_inputs(obs)["vector"], action], -1)).mean(0).squeeze(-1)
 
 

@@ -1,5 +1,7 @@
 """What is particular to SAC and its options; what holds for every learner is in `test_every_learner.py`."""
 
+from collections import defaultdict
+
 import pytest
 import torch
 
@@ -81,7 +83,8 @@ def test_the_target_is_the_least_of_its_critics_and_the_actor_climbs_the_mean_or
         rollouts(parts)
         learner = parts.learner
         learner.targets.forward = lambda x, members=None: fixed.expand(4, len(x), 1)
-        learner.critics.frozen = lambda x: fixed.expand(4, len(x), 1) + 0.0 * x.sum()
+        flat = learner.critics.pullback
+        learner.critics.pullback = lambda x, flat=flat: (fixed.expand(4, len(x), 1), flat(x)[1])
         learner._log_temperature.data.fill_(-100.0)  # no entropy
         (batch,) = parts.replay.batches(learner.batch_spec, 1)
         metrics = learner.update(batch)[0]
@@ -111,17 +114,48 @@ def test_the_targets_follow_by_tau_and_get_no_gradient():
     assert not learner._target_flat.grad.any()
 
 
-def test_the_actors_step_leaves_the_critics_gradient_alone():
-    parts = make("sac", envs.Target(num_envs=2))
+@pytest.mark.parametrize("actor_value", ["min", "mean"])
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_gradients_are_those_of_the_losses_as_written_in_the_paper(actor_value, activation):
+    policy = {"activation": activation}
+    parts = make("sac", envs.Target(num_envs=2), policy=policy, actor_value=actor_value, num_critics=3)
     rollouts(parts)
-    learner = parts.learner
+    learner, metrics = parts.learner, defaultdict(list)
     (batch,) = parts.replay.batches(learner.batch_spec, 1)
     (rows,) = learner._slices(batch)
-    learner._critic_flat.grad.fill_(7.0)
-    loss, _ = learner._policy_loss(rows, {k: [] for k in ("loss/policy", "policy/entropy", "policy/temperature")})
+    alpha = learner._log_temperature.detach().exp()
+    before = learner._critic_flat.grad.fill_(7.0).clone()
+    torch.manual_seed(4)
+    learner._policy_gradient(rows, metrics)
+    assert torch.equal(learner._critic_flat.grad, before)  # the actor's step does not touch them
+    found = learner._actor_flat.grad.clone()
+    learner._actor_flat.grad.zero_()
+    torch.manual_seed(4)
+    inputs = learner.policy.inputs({"state": rows["obs/state"]})
+    action, log_prob = learner.policy.sample(learner.policy.net(inputs, torch.zeros(0, 0))[0])
+    q = learner.critics(learner._critic_input(rows, "obs", action)).squeeze(-1)
+    loss = (alpha * log_prob - (q.amin(0) if actor_value == "min" else q.mean(0))).mean()
     loss.backward()
-    assert (learner._critic_flat.grad == 7.0).all()
-    assert learner._actor_flat.grad.any()
+    torch.testing.assert_close(found, learner._actor_flat.grad, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(metrics["loss/policy"][0], loss.detach())
+
+    learner._critic_flat.grad.fill_(7.0)
+    torch.manual_seed(4)
+    learner._critic_gradient(rows, metrics)
+    found = learner._critic_flat.grad.clone()
+    learner._critic_flat.grad.zero_()
+    torch.manual_seed(4)
+    with torch.no_grad():
+        inputs = learner.policy.inputs({"state": rows["next_obs/state"]})
+        action, log_prob = learner.policy.sample(learner.policy.net(inputs, torch.zeros(0, 0))[0])
+        chosen = torch.randperm(3)[:2]
+        value = learner.targets(learner._critic_input(rows, "next_obs", action))[chosen].squeeze(-1).amin(0)
+        target = rows["reward"] + rows["discount"] * (value - alpha * log_prob)
+    q = learner.critics(learner._critic_input(rows, "obs", rows["unit_action"])).squeeze(-1)
+    loss = (q - target).square().mean()
+    loss.backward()
+    torch.testing.assert_close(found, learner._critic_flat.grad, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(metrics["loss/critic"][0], loss.detach())
 
 
 @pytest.mark.parametrize(("entropy", "rises"), [(-5.0, True), (5.0, False)])

@@ -4,6 +4,7 @@ from torch import nn
 
 from robotrl.nets.ensemble import Ensemble
 from robotrl.nets.flat import flatten_parameters, zero_gradient
+from robotrl.nets.stack import Layers, relu_stack
 
 SHAPES = {
     "two critics": {"size": 2},
@@ -65,17 +66,60 @@ def test_stacked_members_are_a_loop_of_single_ones_in_value_and_every_gradient(o
     torch.testing.assert_close(x_grad, x.grad, atol=2e-5, rtol=2e-5)
 
 
-@pytest.mark.parametrize("options", [{}, {"layer_norm": True}])
-def test_frozen_weights_get_no_gradient_and_the_input_the_same_one(options):
-    net = make(size=3, **options)
-    x = torch.randn(5, 7, requires_grad=True)
-    net(x).square().sum().backward()
-    expected, x.grad = x.grad.clone(), None
-    for parameter in net.parameters():
-        parameter.grad = None
-    net.frozen(x).square().sum().backward()
-    torch.testing.assert_close(x.grad, expected)
-    assert all(parameter.grad is None for parameter in net.parameters())
+@pytest.mark.parametrize("options", SHAPES.values(), ids=SHAPES)
+def test_a_pullback_gives_the_gradients_of_autograd(options):
+    net = make(**options)
+    flat = flatten_parameters(net.parameters())
+    x = torch.randn(11, 7, requires_grad=True)
+    grad = torch.randn(net.size, 11, options.get("out_dim", 1))
+    net(x).backward(grad)
+    by_weights, by_x = flat.grad.clone(), x.grad.clone()
+    flat.grad.fill_(7.0)
+    out, pull = net.pullback(x)
+    torch.testing.assert_close(out, net(x).detach())
+    torch.testing.assert_close(pull(grad, to_weights=False, to_x=True), by_x)
+    assert (flat.grad == 7.0).all()
+    out, pull = net.pullback(x)
+    assert pull(grad) is None
+    torch.testing.assert_close(flat.grad, by_weights, atol=2e-5, rtol=2e-5)  # overwritten, not added to
+
+
+def test_a_pullback_keeps_what_dropout_dropped():
+    net = make(size=2, dropout=0.5)
+    flatten_parameters(net.parameters())
+    x = torch.randn(4, 7)
+    step = 1e-3 * torch.randn(4, 7)
+
+    def at(x):
+        torch.manual_seed(5)  # the same units are dropped
+        return net.pullback(x)
+
+    out, pull = at(x)
+    assert not torch.equal(out, net.pullback(x)[0])
+    predicted = (pull(torch.ones_like(out), to_weights=False, to_x=True) * 2 * step).sum()
+    torch.testing.assert_close((at(x + step)[0] - at(x - step)[0]).sum(), predicted, rtol=0.05, atol=1e-3)
+
+
+def test_a_stack_can_be_differentiated_twice():
+    torch.manual_seed(0)
+    shapes = {"weights": [(2, 3, 5), (2, 5, 1)], "biases": [(2, 1, 5), (2, 1, 1)], "gains": [(2, 1, 5)]}
+    tensors = {k: [torch.randn(s, dtype=torch.float64) for s in v] for k, v in shapes.items()}
+    layers = Layers(**tensors, shifts=[torch.randn(2, 1, 5, dtype=torch.float64)], dtype=torch.float64)
+    x = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    weight = layers.weights[0].requires_grad_()
+    slope = torch.autograd.grad(relu_stack(x, layers).double().sum(), x, create_graph=True)[0]
+    (by_weight,) = torch.autograd.grad(slope.square().sum(), weight)
+    step = 1e-5 * torch.randn_like(weight)
+
+    def penalty(sign):
+        with torch.no_grad():
+            weight.add_(sign * step)
+        value = torch.autograd.grad(relu_stack(x, layers).double().sum(), x)[0].square().sum()
+        with torch.no_grad():
+            weight.sub_(sign * step)
+        return value
+
+    torch.testing.assert_close(penalty(1) - penalty(-1), 2 * (by_weight * step).sum(), rtol=1e-3, atol=1e-9)
 
 
 @pytest.mark.parametrize("options", [{}, {"layer_norm": True}])

@@ -40,6 +40,17 @@ def test_a_sample_comes_with_the_log_probability_of_itself():
     torch.testing.assert_close(log_prob[inside].double(), expected[inside], atol=2e-3, rtol=1e-3)
 
 
+def test_a_samples_gradients_are_those_of_the_formula():
+    policy = make()
+    out = torch.randn(9, 4, dtype=torch.float64, requires_grad=True)
+
+    def sample(out):
+        torch.manual_seed(3)
+        return policy.sample(out)
+
+    assert torch.autograd.gradcheck(sample, (out,))
+
+
 @pytest.mark.parametrize("raw", [0.0, 3.0, 20.0, -20.0, 200.0])
 def test_the_squash_correction_stays_finite_where_one_minus_tanh_squared_is_zero(raw):
     x = torch.tensor([raw], requires_grad=True)
