@@ -55,7 +55,7 @@ class SquashedPolicy(StochasticPolicy):
     def sample(self, out: Tensor) -> tuple[Tensor, Tensor]:
         """A reparameterised action `[..., A]` in (-1, 1) and its log-probability `[...]`, with gradients to `out`."""
         noise = torch.randn(*out.shape[:-1], out.shape[-1] // 2, device=out.device, dtype=out.dtype)
-        action, log_prob = _SquashedSample.apply(out, noise, self._offset)  # type: ignore[no-untyped-call]  # torch has no types for it
+        action, log_prob = _SquashedSample.apply(out, noise, self._offset)
         return action, log_prob
 
     @torch.no_grad()

@@ -207,7 +207,9 @@ class SAC:
                 (q == value).float() if least else torch.ones_like(q)
             )  # how each critic's value moves the chosen one
             share *= -1.0 / (share.sum(0) * len(action))
-            by_action = pull(share, to_weights=False, to_x=True)[:, -action.shape[1] :]
+            by_input = pull(share, to_weights=False, to_x=True)
+            assert by_input is not None
+            by_action = by_input[:, -action.shape[1] :]
             by_log_prob = (temperature / len(action)).expand_as(log_prob)
         pull_actor(*torch.autograd.grad((action, log_prob), out, (by_action, by_log_prob)))
         log_prob = log_prob.detach()

@@ -105,10 +105,11 @@ class Ensemble(nn.Module):
         return out.detach(), back
 
     def _layers(self, members: Tensor | None = None) -> Layers:
-        kinds = (list(self.weights), list(self.biases), list(self.gains), list(self.shifts))
-        if members is not None:
-            kinds = tuple([p.index_select(0, members) for p in kind] for kind in kinds)
-        return Layers(*kinds, self.dropout if self.training else 0.0, self.dtype)
+        weights, biases, gains, shifts = (
+            [p if members is None else p.index_select(0, members) for p in kind]
+            for kind in (self.weights, self.biases, self.gains, self.shifts)
+        )
+        return Layers(weights, biases, gains, shifts, self.dropout if self.training else 0.0, self.dtype)
 
     def _plain(self, x: Tensor, layers: Layers) -> Tensor:
         h, last = x.to(self.dtype).expand(len(layers.weights[0]), *x.shape), len(layers.weights) - 1

@@ -104,10 +104,14 @@ class MLP(nn.Module):
 
     def stacked(self, dtype: torch.dtype = torch.float32) -> Layers:
         """The layers as a stack of one network, views of the parameters."""
-        weights = [layer.weight.t().unsqueeze(0) for layer in self.layers]
-        return Layers(weights, [layer.bias.view(1, 1, -1) for layer in self.layers], dtype=dtype)
+        return _one([*self.parameters()], dtype)
 
     def stacked_gradients(self) -> Layers:
         """The parameters' gradients in the form of `stacked`."""
-        grads = [(layer.weight.grad, layer.bias.grad) for layer in self.layers]
-        return Layers([w.t().unsqueeze(0) for w, _ in grads], [b.view(1, 1, -1) for _, b in grads])
+        return _one([p.grad for p in self.parameters() if p.grad is not None], torch.float32)
+
+
+def _one(tensors: Sequence[Tensor], dtype: torch.dtype) -> Layers:
+    """Weight `[out, in]` and bias `[out]` of each layer in turn as a stack of one."""
+    weights = [weight.t().unsqueeze(0) for weight in tensors[::2]]
+    return Layers(weights, [bias.view(1, 1, -1) for bias in tensors[1::2]], dtype=dtype)

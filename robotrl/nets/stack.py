@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -43,10 +42,9 @@ class Layers:
 
     def of(self, tensors: Sequence[Tensor]) -> Layers:
         """The same form with other tensors, in the order of `tensors()`."""
-        count, hidden = len(self.weights), len(self.gains)
-        cuts = (0, count, 2 * count, 2 * count + hidden, 2 * count + 2 * hidden)
-        parts = [tensors[a:b] for a, b in pairwise(cuts)]
-        return Layers(*parts, self.dropout, self.dtype)
+        a, b = len(self.weights), 2 * len(self.weights)
+        c = b + len(self.gains)
+        return Layers(tensors[:a], tensors[a:b], tensors[b:c], tensors[c:], self.dropout, self.dtype)
 
 
 @dataclass(slots=True)
@@ -63,7 +61,7 @@ class Trace:
 
 def relu_stack(x: Tensor, layers: Layers) -> Tensor:
     """The networks on `x [B, in]` as one autograd node: `[E, B, out]`, float32."""
-    result: Tensor = _ReluStack.apply(x, layers, *layers.tensors())  # type: ignore[no-untyped-call]  # torch has no types for it
+    result: Tensor = _ReluStack.apply(x, layers, *layers.tensors())
     return result
 
 
