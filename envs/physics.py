@@ -25,7 +25,7 @@ class Field:
     """How one kind of parameter is read from a model and written to a batch."""
 
     objects: str
-    """`body`, `geom`, `actuator`, `joint`, or empty for the model as a whole."""
+    """`body`, `geom`, `actuator`, `joint`, `camera`, `light`, `mat` (material), or empty for the model as a whole."""
     arrays: tuple[str, ...]
     base: Callable[[mujoco.MjModel, int], float]
     write: Callable[[mujoco.MjModel, Arrays, Rows, int, Float], None]
@@ -58,6 +58,52 @@ def _write_gain(m: mujoco.MjModel, a: Arrays, rows: Rows, i: int, values: Float)
     a["actuator_gainprm"][rows, i, 0] = values
     if m.actuator_biasprm[i, 1] == -m.actuator_gainprm[i, 0]:  # a position servo pulls back with its own gain
         a["actuator_biasprm"][rows, i, 1] = -values
+
+
+def _write_damping_gain(m: mujoco.MjModel, a: Arrays, rows: Rows, i: int, values: Float) -> None:
+    a["actuator_biasprm"][rows, i, 2] = -values
+
+
+def _camera_place(axis: int) -> Field:
+    def write(m: mujoco.MjModel, a: Arrays, rows: Rows, i: int, values: Float) -> None:
+        a["cam_pos"][rows, i, axis] = values
+
+    return Field("camera", ("cam_pos",), lambda m, i: float(m.cam_pos[i, axis]), write, least=-np.inf)
+
+
+def _camera_turn(axis: int) -> Field:
+    """A turn about one of the camera's own axes, on top of the turns written before it."""
+
+    def write(m: mujoco.MjModel, a: Arrays, rows: Rows, i: int, values: Float) -> None:
+        turn, turned = np.zeros(4), np.zeros(4)
+        for row, value in zip(rows, values, strict=True):
+            mujoco.mju_axisAngle2Quat(turn, np.eye(3)[axis], value)
+            mujoco.mju_mulQuat(turned, a["cam_quat"][row, i], turn)
+            a["cam_quat"][row, i] = turned
+
+    return Field("camera", ("cam_quat",), lambda m, i: 0.0, write, least=-np.inf)
+
+
+def _write_fovy(m: mujoco.MjModel, a: Arrays, rows: Rows, i: int, values: Float) -> None:
+    a["cam_fovy"][rows, i] = values
+
+
+def _write_brightness(m: mujoco.MjModel, a: Arrays, rows: Rows, i: int, values: Float) -> None:
+    a["light_diffuse"][rows, i] = m.light_diffuse[i] * (values / m.light_diffuse[i].mean())[:, None]
+
+
+def _light_direction(axis: int) -> Field:
+    def write(m: mujoco.MjModel, a: Arrays, rows: Rows, i: int, values: Float) -> None:
+        a["light_dir"][rows, i, axis] = values  # MuJoCo normalises it where it is used
+
+    return Field("light", ("light_dir",), lambda m, i: float(m.light_dir[i, axis]), write, least=-np.inf)
+
+
+def _material_colour(channel: int) -> Field:
+    def write(m: mujoco.MjModel, a: Arrays, rows: Rows, i: int, values: Float) -> None:
+        a["mat_rgba"][rows, i, channel] = values
+
+    return Field("mat", ("mat_rgba",), lambda m, i: float(m.mat_rgba[i, channel]), write)
 
 
 def _write_gravity(m: mujoco.MjModel, a: Arrays, rows: Rows, i: int, values: Float) -> None:
@@ -101,6 +147,24 @@ FIELDS: dict[str, Field] = {
         _write_gain,
         least=-np.inf,
     ),
+    "actuator_damping": Field(
+        "actuator", ("actuator_biasprm",), lambda m, i: float(-m.actuator_biasprm[i, 2]), _write_damping_gain
+    ),
+    "camera_x": _camera_place(0),
+    "camera_y": _camera_place(1),
+    "camera_z": _camera_place(2),
+    "camera_tilt": _camera_turn(0),
+    "camera_pan": _camera_turn(1),
+    "camera_roll": _camera_turn(2),
+    "camera_fovy": Field("camera", ("cam_fovy",), lambda m, i: float(m.cam_fovy[i]), _write_fovy, positive=True),
+    "light_brightness": Field(
+        "light", ("light_diffuse",), lambda m, i: float(m.light_diffuse[i].mean()), _write_brightness
+    ),
+    "light_x": _light_direction(0),
+    "light_y": _light_direction(1),
+    "material_red": _material_colour(0),
+    "material_green": _material_colour(1),
+    "material_blue": _material_colour(2),
     "joint_damping": _joint_field("dof_damping", derive=False),
     "joint_armature": _joint_field("dof_armature", derive=True),
     "joint_frictionloss": _joint_field("dof_frictionloss", derive=False),
@@ -135,7 +199,10 @@ def object_names(model: mujoco.MjModel, kind: Field) -> list[str]:
     """Names of all objects of the kind, in order; `#3` for a nameless number 3."""
     if not kind.objects:
         return [""]
-    count = {"body": model.nbody, "geom": model.ngeom, "actuator": model.nu, "joint": model.njnt}[kind.objects]
+    count = {
+        "body": model.nbody, "geom": model.ngeom, "actuator": model.nu, "joint": model.njnt,
+        "camera": model.ncam, "light": model.nlight, "mat": model.nmat,
+    }[kind.objects]  # fmt: skip
     return [getattr(model, kind.objects)(i).name or f"#{i}" for i in range(count)]
 
 

@@ -20,9 +20,16 @@ Fields, their units, and what a change of them means:
 | `geom_friction` | - | sliding friction. Of two geoms in contact MuJoCo takes the larger one, so name the floor too |
 | `geom_size` | factor | all sizes of a primitive geom, about its own centre |
 | `actuator_gain` | control to force | a position servo's stiffness follows |
+| `actuator_damping` | N m s/rad, N s/m | a position servo's damping, `kv` |
 | `joint_damping` | N s/m, N m s/rad | every degree of freedom of the joint |
 | `joint_armature` | kg, kg m^2 | rotor inertia, likewise |
 | `joint_frictionloss` | N, N m | dry friction, likewise |
+| `camera_x`, `camera_y`, `camera_z` | m | in the frame of the body it is on |
+| `camera_tilt`, `camera_pan`, `camera_roll` | rad | turns about the camera's own x, y and z axis, in this order |
+| `camera_fovy` | degrees | vertical field of view |
+| `light_brightness` | 0 to 1 | mean of the diffuse colour |
+| `light_x`, `light_y` | - | direction |
+| `material_red`, `material_green`, `material_blue` | 0 to 1 | |
 | `gravity` | m/s^2 | magnitude; the direction is the model's |
 
 Everything MuJoCo derives from these follows (`mj_setConst`: inverse weights, subtree masses, bounding volumes). A
@@ -176,6 +183,8 @@ class Randomiser:
         return np.concatenate(values)
 
     def _write(self, rows: NDArray[np.int32]) -> None:
+        if "cam_quat" in self._arrays:  # turns are written on top of each other
+            self._arrays["cam_quat"][rows] = self._model.cam_quat
         for k, target in enumerate(self._parameters):
             target.kind.write(self._model, self._arrays, rows, target.index, self._values[rows, k])
         if self._derive:

@@ -14,7 +14,10 @@ from robotrl.types import RobotRLError
 _NATIVE = "robotrl.envs.native:make"
 _TABLETOP = "robotrl.envs.tabletop:make"
 
-_TABLETOP_TASKS = ("gather", "pick", "place", "push", "reach", "sort", "stack", "tower")
+_TABLETOP_TASKS = (
+    "close_door", "close_drawer", "gather", "insert", "open_door", "open_drawer", "pick", "place", "press", "push",
+    "reach", "sort", "stack", "store", "tower",
+)  # fmt: skip
 
 environments = Registry(
     "env",

@@ -37,7 +37,7 @@ STROKE = 0.04
 """Metres that a finger travels."""
 FINGER_SPEED = 0.16
 """m/s of a finger's command."""
-PASSES = 3
+PASSES = 2
 """Steps of the inverse kinematics in a control step; the last pose is one small step away, so few are needed."""
 LOST = 0.004
 """Metres (and 5 times as many radians) that the solution may be off before a pose counts as unreachable."""

@@ -70,35 +70,30 @@ class Kinematics:
     def jacobian(self, q: Float) -> tuple[Pose, Float]:
         """The tool's pose, and `[N, 6, 7]`: linear (m/rad) above angular velocity (rad/rad) a joint, in the world."""
         pose, origins, axes = self._chain(q)
-        jacobian = np.empty((len(q), 6, 7))
-        arm = pose.pos[:, None] - origins
-        x, y, z = axes[..., 0], axes[..., 1], axes[..., 2]
-        jacobian[:, 0] = y * arm[..., 2] - z * arm[..., 1]
-        jacobian[:, 1] = z * arm[..., 0] - x * arm[..., 2]
-        jacobian[:, 2] = x * arm[..., 1] - y * arm[..., 0]
-        jacobian[:, 3:] = axes.transpose(0, 2, 1)
-        return pose, jacobian
+        arm = np.ascontiguousarray(pose.pos.T) - origins
+        x, y, z = axes[:, 0], axes[:, 1], axes[:, 2]
+        by_component = np.empty((6, 7, len(q)))
+        by_component[0] = y * arm[:, 2] - z * arm[:, 1]
+        by_component[1] = z * arm[:, 0] - x * arm[:, 2]
+        by_component[2] = x * arm[:, 1] - y * arm[:, 0]
+        by_component[3:] = axes.transpose(1, 0, 2)
+        return pose, np.ascontiguousarray(by_component.transpose(2, 0, 1))
 
     def _chain(self, q: Float) -> tuple[Pose, Float, Float]:
-        """The tool's pose, joint origins `[N, 7, 3]` and axes `[N, 7, 3]`."""
+        """The tool's pose, joint origins `[7, 3, N]` and axes `[7, 3, N]`; rows last, which is fast for many rows."""
         count = len(q)
-        angles = np.ascontiguousarray(q)  # the same code path of sin and cos for any N
+        angles = np.ascontiguousarray(q.T)  # the same code path of sin and cos for any N
         cos, sin = np.cos(angles), np.sin(angles)
-        origins, axes = np.empty((count, 7, 3)), np.empty((count, 7, 3))
-        pos: Float = np.zeros((count, 3))
-        rot = np.broadcast_to(np.eye(3), (count, 3, 3))
+        origins, axes = np.empty((7, 3, count)), np.empty((7, 3, count))
+        pos: Float = np.zeros((3, count))
+        unit = np.eye(3)
+        frame: tuple[Float, ...] = tuple(np.repeat(unit[k, :, None], count, axis=1) for k in range(3))  # x, y, z
         for i, (shift, turn) in enumerate(self._offsets):
-            pos = pos + rot @ shift
-            rot = rot @ turn
-            origins[:, i], axes[:, i] = pos, rot[..., 2]
-            c, s = cos[:, i, None], sin[:, i, None]
-            turned = np.empty((count, 3, 3))
-            turned[..., 0] = c * rot[..., 0] + s * rot[..., 1]
-            turned[..., 1] = c * rot[..., 1] - s * rot[..., 0]
-            turned[..., 2] = rot[..., 2]
-            rot = turned
-        shift, turn = self._tool
-        return Pose(pos + rot @ shift, rot @ turn), origins, axes
+            pos, (x, y, z) = _attach(pos, frame, shift, turn)
+            origins[i], axes[i] = pos, z
+            frame = (cos[i] * x + sin[i] * y, cos[i] * y - sin[i] * x, z)
+        pos, frame = _attach(pos, frame, *self._tool)
+        return Pose(np.ascontiguousarray(pos.T), np.stack(frame).transpose(2, 1, 0).copy()), origins, axes
 
     def step(self, q: Float, goal: Pose, *, rest: Float, pull: float, most: Float, damping: float = 0.03) -> Float:
         """Joint angles `[N, 7]` one damped step from `q` towards `goal`.
@@ -172,7 +167,26 @@ def _frame(pos: Float, quat: Float) -> Float:
     mujoco.mju_quat2Mat(rot, np.asarray(quat, np.float64))
     frame = np.eye(4)
     frame[:3, :3], frame[:3, 3] = rot.reshape(3, 3), pos
+    frame[np.abs(frame) < 1e-12] = 0.0  # a quarter turn's rounding errors
+    frame[np.abs(frame - 1.0) < 1e-12] = 1.0
     return frame
+
+
+def _attach(pos: Float, frame: tuple[Float, ...], shift: Float, turn: Float) -> tuple[Float, tuple[Float, ...]]:
+    """A frame that stands at `shift` in `frame` and is turned by `turn`: positions and axes `[3, N]`.
+
+    What is zero is left out: most frames of the chain are a quarter turn from the one before.
+    """
+    for axis, amount in zip(frame, shift, strict=True):
+        if amount:
+            pos = pos + amount * axis
+    turned = []
+    for weights in turn.T:
+        terms = [
+            axis if weight == 1.0 else weight * axis for axis, weight in zip(frame, weights, strict=True) if weight
+        ]
+        turned.append(sum(terms[1:], terms[0]))
+    return pos, tuple(turned)
 
 
 def _least_squares(jacobian: Float, error: Float, posture: Float, damping: float) -> Float:

@@ -21,6 +21,8 @@ from robotrl.envs.tabletop.tasks.base import BLOCK, Snapshot, TabletopTask, mark
 Float = NDArray[np.float64]
 PEG = 0.04
 """Half a peg's length, m."""
+FAR = 5.0
+"""Metres."""
 BUTTONS = np.array([[0.0, 0.09, 0.048], [0.0, 0.0, 0.048], [0.0, -0.09, 0.048]])
 """The buttons' tops in the console's frame, m."""
 
@@ -61,6 +63,14 @@ class Reader:
             )
             self._mocap_quat[rows, at] = _about_z(column(layout, f"{name}/yaw"))
 
+    def astray(self) -> NDArray[np.bool_]:
+        """Rows `[N]` in which an object is further away than any hand could have thrown it, or nowhere."""
+        far = np.zeros(len(self._qpos), np.bool_)
+        for at in self._a.object_q:
+            x, y, z = self._qpos[:, at], self._qpos[:, at + 1], self._qpos[:, at + 2]
+            far |= ~((np.abs(x) < FAR) & (np.abs(y) < FAR) & (np.abs(z) < FAR))
+        return far
+
     def read(self, rows: Any, layouts: Float) -> Snapshot:
         """Where everything is in `rows` (an index)."""
         a, q, v = self._a, self._qpos[rows], self._qvel[rows]
@@ -79,8 +89,9 @@ class Reader:
             fixture[:, [0, 1, 3]] = columns(layout, "fixture/x", "fixture/y", "fixture/yaw")
         parts, part_speeds = np.zeros((count, 3)), np.zeros((count, 3))
         parts[:, : a.part_q.size], part_speeds[:, : a.part_q.size] = q[:, a.part_q], v[:, a.part_v]
+        pose = self._kinematics.forward(q[:, a.arm_q])
         snapshot = Snapshot(
-            layout=layout, tool=self._kinematics.forward(q[:, a.arm_q]).pos, gap=q[:, a.finger_q].sum(axis=1),
+            layout=layout, tool=pose.pos, tool_rot=pose.rot, gap=q[:, a.finger_q].sum(axis=1),
             objects=objects, quats=quats, speeds=speeds, marks=marks_of(layout), fixture=fixture, parts=parts,
             part_speeds=part_speeds, rows=np.arange(count),
         )  # fmt: skip
@@ -94,18 +105,16 @@ class Reader:
     def write(self, s: Snapshot, rows: Any, controller: Controller, obs: dict[str, NDArray[Any]]) -> None:
         """Write the groups `state` and `privileged` of `rows`."""
         a, q, v = self._a, self._qpos[rows], self._qvel[rows]
-        pose = self._kinematics.forward(q[:, a.arm_q])
-        gap = q[:, a.finger_q].sum(axis=1)
         values = {
             "joint_position": q[:, a.arm_q],
             "joint_velocity": v[:, a.arm_v],
-            "opening": gap,
+            "opening": s.gap,
             "opening_velocity": v[:, a.finger_v].sum(axis=1),
-            "tool_position": pose.pos,
-            "tool_rotation": pose.rot[:, :, :2].transpose(0, 2, 1),
-            "position_ahead": controller.pos[rows] - pose.pos,
-            "rotation_ahead": rotation_vector(controller.rot[rows], pose.rot),
-            "opening_ahead": 2 * controller.fingers[rows] - gap,
+            "tool_position": s.tool,
+            "tool_rotation": s.tool_rot[:, :, :2].transpose(0, 2, 1),
+            "position_ahead": controller.pos[rows] - s.tool,
+            "rotation_ahead": rotation_vector(controller.rot[rows], s.tool_rot),
+            "opening_ahead": 2 * controller.fingers[rows] - s.gap,
         }
         _fill(obs["state"], rows, STATE, values)
         present = np.zeros((len(q), MAX_OBJECTS))

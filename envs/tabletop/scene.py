@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import robotrl.assets.tabletop as assets
 from robotrl.envs.tabletop.kinematics import DOWN, Kinematics, Pose
+from robotrl.types import RobotRLError
 
 FOLDER = Path(assets.__file__).parent
 
@@ -73,7 +74,12 @@ def _compiled(props: Props, timestep: float | None, memory: int | None) -> mujoc
         spec.option.timestep = timestep
     if memory is not None:
         spec.memory = memory
-    return spec.compile()
+    try:
+        return spec.compile()
+    except ValueError as error:
+        raise RobotRLError(
+            f"MuJoCo cannot build the scene: {error} A larger option 'memory' (bytes) helps where it ran out of it."
+        ) from error
 
 
 def build_model(props: Props, *, timestep: float | None = None, memory: int | None = None) -> mujoco.MjModel:

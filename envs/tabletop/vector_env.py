@@ -17,7 +17,7 @@ from robotrl.envs.native.vector_env import _check_positive, _cores
 from robotrl.envs.native.view import View
 from robotrl.envs.randomise import Randomiser, Record
 from robotrl.envs.seeding import EpisodeStreams
-from robotrl.envs.tabletop import language, layout, observation
+from robotrl.envs.tabletop import language, layout, observation, randomisation
 from robotrl.envs.tabletop.controller import UNITS, Controller
 from robotrl.envs.tabletop.kinematics import Kinematics
 from robotrl.envs.tabletop.reader import Reader
@@ -51,10 +51,10 @@ class TabletopVectorEnv(VectorEnv):
     """
 
     view: ClassVar[dict[str, Any]] = {
-        "distance": 1.05,
-        "azimuth": 142.0,
+        "distance": 1.2,
+        "azimuth": 140.0,
         "elevation": -28.0,
-        "lookat": (0.42, 0.0, 0.12),
+        "lookat": (0.36, 0.0, 0.16),
     }
     walks: ClassVar[bool] = False
 
@@ -93,6 +93,8 @@ class TabletopVectorEnv(VectorEnv):
         self._initial_row: NDArray[np.float64] = self.batch.state[0].copy()
         self._ctrl: NDArray[np.float64] = self.batch.bind("ctrl")
         self._warnings: NDArray[np.int32] = self.batch.warning[:, :, 1]
+        if isinstance(randomise, str):
+            randomise = randomisation.terms(randomise, self.model)
         self._randomiser = Randomiser(randomise, self.model, self.batch) if randomise else None
         coloured = self.addresses.object_geom or self.addresses.mark_geom
         self._colour: NDArray[np.float32] | None = self.batch.expand("geom_rgba") if coloured else None
@@ -172,7 +174,7 @@ class TabletopVectorEnv(VectorEnv):
             self._ctrl[:, :7] = start + (part / RAMP) * (c.q - start)
             self._ctrl[:, 7] = fingers + (part / RAMP) * (c.fingers - fingers)
             self._simulate(self.substeps * part // RAMP - self.substeps * (part - 1) // RAMP)
-        if self._warnings[:, list(_FATAL)].any():
+        if self._warnings[:, list(_FATAL)].any() or self._reader.astray().any():
             self._raise_warning()
         before = self._progress.copy() if self._shaped else None
         met = self._observe(slice(None))
@@ -215,11 +217,17 @@ class TabletopVectorEnv(VectorEnv):
         try:
             self.batch.step(nstep=steps)
         except SimulationError as error:
-            raise RobotRLError(f"MuJoCo cannot simulate {self.env_spec.id}: {error}") from error
+            raise RobotRLError(
+                f"MuJoCo cannot simulate {self.env_spec.id}: {error} Where memory ran out, make the env with a larger "
+                "option 'memory' (bytes)."
+            ) from error
 
     def _raise_warning(self) -> None:
-        row, which = np.argwhere(self._warnings[:, list(_FATAL)])[0]
-        reason = list(_FATAL.values())[which]
+        found = np.argwhere(self._warnings[:, list(_FATAL)])
+        if len(found):
+            row, reason = found[0][0], list(_FATAL.values())[found[0][1]]
+        else:
+            row, reason = np.flatnonzero(self._reader.astray())[0], "an object has been hurled off the table"
         raise RobotRLError(
             f"The simulation of {self.env_spec.id} went wrong in row {row} (episode {self._episode[row]} of seed "
             f"{self._seed}, step {self._steps[row]}): {reason}. What follows would not be physics. Use milder "

@@ -257,6 +257,123 @@ def _tower() -> Plan:
     return Plan(carry(0, goal=on_it, yaw=along, fine=0.004, above=0.06, lift=0.2, leave=0.24), choose=next_block)
 
 
+def _drawer(opening: float) -> Callable[[Sight], Float]:
+    """Where the drawer's handle is when the drawer is open by that much (m)."""
+    return lambda s: s.from_fixture(-0.06 - opening, 0.0, 0.07)
+
+
+def _across(s: Sight) -> Float:
+    """Fingers to both sides of a bar that runs along the fixture's front."""
+    return s.fixture_yaw - np.pi / 2
+
+
+def move_drawer(first: int, *, to: float, until: Test) -> tuple[Move, ...]:
+    """Take the drawer's handle and move the drawer until it is open by `to` (m): five moves."""
+
+    def handle(height: float) -> Target:
+        return lambda s: (s.from_fixture(-0.06 - s.parts[:, 0], 0.0, 0.07 + height), _across(s))
+
+    def along(s: Sight) -> tuple[Float, Float]:
+        return _drawer(to)(s), _across(s)
+
+    def on_it(s: Sight) -> Bool:
+        gap = s.from_fixture(-0.06 - s.parts[:, 0], 0.0, 0.07) - s.tool
+        return np.sqrt((gap * gap).sum(axis=1)) < 0.03
+
+    return (
+        Move(handle(0.1), 0.5, near=0.01, retry=first, choose=True),
+        Move(handle(0.0), 0.5, near=0.008, speed=0.7, retry=first, patience=40),
+        Move(handle(0.0), SHUT, near=0.02, wait=7, retry=first),
+        Move(along, SHUT, speed=0.5, keep=on_it, until=until, retry=first, patience=100),
+        Move(_anchor_above(0.17), 0.6, near=0.03, wait=1, retry=first),
+    )
+
+
+def _open_drawer() -> Plan:
+    return Plan(move_drawer(0, to=0.15, until=lambda s: s.parts[:, 0] > 0.138))
+
+
+def _close_drawer() -> Plan:
+    return Plan(move_drawer(0, to=-0.01, until=lambda s: s.parts[:, 0] < 0.003))
+
+
+def _door(ahead: float, until: Test) -> Plan:
+    """Take the door's handle from above and lead it along its arc."""
+
+    def handle(s: Sight, turn: float, height: float) -> Float:
+        angle = np.clip(s.parts[:, 0] + turn, -0.05, 1.5)
+        c, sine = np.cos(angle), np.sin(angle)
+        return s.from_fixture(-0.008 - 0.05 * c - 0.165 * sine, 0.098 + 0.05 * sine - 0.165 * c, 0.122 + height)
+
+    def at(height: float) -> Target:
+        return lambda s: (handle(s, 0.0, height), s.fixture_yaw)
+
+    def along(s: Sight) -> tuple[Float, Float]:
+        return handle(s, ahead, 0.0), s.fixture_yaw
+
+    def on_it(s: Sight) -> Bool:
+        gap = handle(s, 0.0, 0.0) - s.tool
+        return np.sqrt((gap * gap).sum(axis=1)) < 0.03
+
+    return Plan(
+        (
+            Move(at(0.09), 0.6, near=0.01),
+            Move(at(0.0), 0.6, near=0.008, speed=0.7, patience=40),
+            Move(at(0.0), SHUT, near=0.02, wait=7),
+            Move(along, SHUT, speed=0.5, keep=on_it, until=until, patience=120),
+            Move(_anchor_above(0.22), 0.6, near=0.03, wait=1),
+        )
+    )
+
+
+def _open_door() -> Plan:
+    return _door(0.3, lambda s: s.parts[:, 0] > 1.12)
+
+
+def _close_door() -> Plan:
+    return _door(-0.3, lambda s: s.parts[:, 0] < 0.01)
+
+
+def _press() -> Plan:
+    def button(height: float) -> Target:
+        def to(s: Sight) -> tuple[Float, Float]:
+            place = s.marks[s.rows, s.mark].copy()
+            place[:, 2] = height
+            return place, s.fixture_yaw
+
+        return to
+
+    # the tool's point lies 9 mm above the finger tips, the button's top 48 mm above the table
+    return Plan(
+        (
+            Move(button(0.1), SHUT, near=0.008),
+            Move(button(0.0485), SHUT, near=0.0, speed=0.4, patience=60),
+        )
+    )
+
+
+def _insert() -> Plan:
+    def along(s: Sight) -> Float:
+        return s.square(s.fixture_yaw)
+
+    return Plan(
+        carry(0, goal=lambda s: s.goal, yaw=along, at=0.022, above=0.06, fine=0.0015, drop=0.001, lift=0.2, leave=0.22)
+    )
+
+
+def _store() -> Plan:
+    def in_drawer(s: Sight) -> Float:
+        return s.goal
+
+    opening = move_drawer(0, to=0.15, until=lambda s: s.parts[:, 0] > 0.138)
+    filling = carry(
+        len(opening), goal=in_drawer, yaw=lambda s: s.square(s.fixture_yaw), drop=0.01, lift=0.2, leave=0.2, above=0.12
+    )
+    start = len(opening) + len(filling)
+    closing = move_drawer(start, to=-0.01, until=lambda s: s.parts[:, 0] < 0.003)
+    return Plan((*opening, *filling, *closing))
+
+
 PLANS: dict[str, Callable[[], Plan]] = {
     "reach": _reach,
     "push": _push,
@@ -264,6 +381,13 @@ PLANS: dict[str, Callable[[], Plan]] = {
     "place": _place,
     "stack": _stack,
     "gather": _gather,
+    "open_drawer": _open_drawer,
+    "close_drawer": _close_drawer,
+    "open_door": _open_door,
+    "close_door": _close_door,
+    "press": _press,
+    "insert": _insert,
     "sort": _sort,
     "tower": _tower,
+    "store": _store,
 }

@@ -2,6 +2,7 @@
 
 from robotrl.envs.tabletop.tasks.base import TabletopTask
 from robotrl.envs.tabletop.tasks.blocks import Gather, Pick, Place, Push, Reach, Sort, Stack, Tower
+from robotrl.envs.tabletop.tasks.fixtures import CloseDoor, CloseDrawer, Insert, OpenDoor, OpenDrawer, Press, Store
 
 TASKS: dict[str, type[TabletopTask]] = {
     "reach": Reach,
@@ -10,6 +11,13 @@ TASKS: dict[str, type[TabletopTask]] = {
     "place": Place,
     "stack": Stack,
     "gather": Gather,
+    "open_drawer": OpenDrawer,
+    "close_drawer": CloseDrawer,
+    "open_door": OpenDoor,
+    "close_door": CloseDoor,
+    "press": Press,
+    "insert": Insert,
     "sort": Sort,
     "tower": Tower,
+    "store": Store,
 }

@@ -29,6 +29,8 @@ class Snapshot:
     layout: Float
     tool: Float
     """Position `[N, 3]`, m."""
+    tool_rot: Float
+    """Rotation matrix `[N, 3, 3]`."""
     gap: Float
     """Between the fingers `[N]`, m."""
     objects: Float
