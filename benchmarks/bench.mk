@@ -4,7 +4,9 @@ JOBS ?= 2
 PYTHON_BENCH ?= $(BIN)/python
 SPINE := import_time memory env_vs_envpool env_vs_sb3 env_vs_raw ppo_vs_sb3_speed demo ppo_vs_sb3_time_to_3000
 
-.PHONY: bench-spine bench-spine-smoke bench-report
+OFFPOLICY := ailboost_one_demo ailboost_demos
+
+.PHONY: bench-spine bench-spine-smoke bench-offpolicy bench-offpolicy-smoke bench-report
 
 bench-spine: ## measure what is missing of the suite `spine`, then write docs/benchmarks.md
 	for claim in $(SPINE); do $(PYTHON_BENCH) -m benchmarks.spine.$$claim || exit 1; done
@@ -14,6 +16,13 @@ bench-spine: ## measure what is missing of the suite `spine`, then write docs/be
 bench-spine-smoke: ## run every claim of the suite `spine` with tiny sizes; publishes nothing
 	for claim in $(filter-out demo,$(SPINE)) ppo_return_1m; do \
 		$(PYTHON_BENCH) -m benchmarks.spine.$$claim --smoke || exit 1; done
+
+bench-offpolicy: ## measure what is missing of the suite `offpolicy`, then write docs/benchmarks.md
+	for claim in $(OFFPOLICY); do $(PYTHON_BENCH) -m benchmarks.offpolicy.$$claim --jobs $(JOBS) || exit 1; done
+	$(PYTHON_BENCH) -m benchmarks.report
+
+bench-offpolicy-smoke: ## run every claim of the suite `offpolicy` with tiny sizes; publishes nothing
+	for claim in $(OFFPOLICY); do $(PYTHON_BENCH) -m benchmarks.offpolicy.$$claim --smoke || exit 1; done
 
 bench-report: ## write docs/benchmarks.md and its plots from the result files
 	$(PYTHON_BENCH) -m benchmarks.report

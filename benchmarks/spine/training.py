@@ -73,11 +73,16 @@ def robotrl(run_dir: Path, settings: Mapping[str, Any], *, threads: int | None) 
     return Curve(robotrl_points(run_dir), done.read_text(encoding="utf-8").strip())
 
 
-def robotrl_points(run_dir: Path) -> list[Point]:
-    """The evaluations of a run directory; the clock is elapsed time without evaluations."""
+def robotrl_points(run_dir: Path, policy: str = "") -> list[Point]:
+    """The evaluations of a run directory; the clock is elapsed time without evaluations.
+
+    Args:
+        run_dir: of the run.
+        policy: one of the learner's other policies, by name; empty: its policy.
+    """
     clock = {row["env_steps"]: row["time/elapsed"] - row["time/evaluation"] for row in metrics(run_dir)}
     points = []
-    for path in (run_dir / "eval").glob("*.json"):
+    for path in (run_dir / "eval" / policy).glob("*.json"):
         data = json.loads(path.read_text(encoding="utf-8"))
         steps = int(data["meta"]["env_steps"])
         points.append(Point(steps, [float(r) for r in data["returns"]], float(clock[steps])))

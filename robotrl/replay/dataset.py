@@ -313,7 +313,7 @@ _OWN = ("episode_index", "frame_index", "task_index", "timestamp")
 def _shaped(key: str, values: NDArray[Any], spec: EnvSpec | None) -> NDArray[Any]:
     """`[T, ...]` as the env has it: one number a step stands in the file without an axis, whatever its shape was."""
     discrete = spec is not None and spec.action.kind == "discrete"
-    if values.ndim != 1 or discrete and key == "action" or not (key == "action" or key.startswith("obs/")):
+    if values.ndim != 1 or (discrete and key == "action") or not (key == "action" or key.startswith("obs/")):
         return values
     if spec is not None and key.startswith("obs/") and key[4:] in spec.obs and spec.obs[key[4:]].shape == ():
         return values

@@ -10,6 +10,7 @@ from benchmarks.targets import value
 @pytest.fixture
 def results(tmp_path, monkeypatch):
     monkeypatch.setattr(lib, "RESULTS", tmp_path)
+    monkeypatch.setattr(report, "SUITES", {"spine": "The spine"})
     monkeypatch.setattr("benchmarks.spine.CLAIMS", {"memory": "Memory", "import_time": "Time"})
     return tmp_path / "spine"
 

@@ -1,0 +1,7 @@
+"""Claims of off-policy and imitation learning."""
+
+CLAIMS = {
+    "ailboost_one_demo": "AILBoost, DAC and behaviour cloning from one demonstration",
+    "ailboost_demos": "AILBoost and DAC from one and five demonstrations of a harder task (extended)",
+}
+"""Claim to title, in the order of the tables; `python -m benchmarks.offpolicy.<claim>` measures each."""
