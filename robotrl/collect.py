@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,16 @@ from robotrl.envs.guard import StepGuard
 from robotrl.types import Batch, EnvSpec, Metrics, Obs, Policy, RobotRLError, State, StateDict, ungroup
 
 _DTYPES = {"uint8": torch.uint8, "int64": torch.int64, "int32": torch.int64, "bool": torch.bool}
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """An episode that ended; `success` is None where the env does not say."""
+
+    episode: int
+    total_reward: float
+    length: int
+    success: bool | None
 
 
 class Collector:
@@ -44,11 +55,16 @@ class Collector:
         self._episode: NDArray[np.int64] = np.arange(self.num_envs, dtype=np.int64)
         self._step: NDArray[np.int64] = np.zeros(self.num_envs, dtype=np.int64)
         self._return: NDArray[np.float64] = np.zeros(self.num_envs)
-        self._finished: list[tuple[float, int, float]] = []
+        self._finished: list[Finished] = []
+
+    @property
+    def playing(self) -> NDArray[np.int64]:
+        """The index of the episode that each env plays, `[N]`."""
+        return self._episode.copy()
 
     def collect(self, policy: Policy, steps: int) -> Batch:
         """Act for `steps` steps in every env; returns the rollout `[steps, N, ...]`."""
-        n, obs_now, finals = self.num_envs, self._begin(policy), []
+        n, obs_now, finals = self.num_envs, self.begin(policy), []
         rollout: Batch = {
             f"obs/{key}": torch.empty((steps + 1, *value.shape), dtype=value.dtype, device=self.device)
             for key, value in obs_now.items()
@@ -101,8 +117,8 @@ class Collector:
         rollout["is_first"] = is_first.to(self.device)
         return rollout
 
-    def _begin(self, policy: Policy) -> Obs:
-        """The current observation; resets the env the first time."""
+    def begin(self, policy: Policy) -> Obs:
+        """The current observation; resets the env the first time. `collect` does it where nobody did before."""
         if self._obs is None:
             obs, _ = self.env.reset(seed=self._seed)  # None after a resume: the env goes on with its next episodes
             self._guard.check(obs)
@@ -118,22 +134,28 @@ class Collector:
         self._return += reward
         self._step += 1
         if done.any():
-            success = infos.get("success", np.full(self.num_envs, np.nan))
+            success = infos.get("success")
             for i in np.flatnonzero(done):
-                self._finished.append((float(self._return[i]), int(self._step[i]), float(success[i])))
+                succeeded = None if success is None else bool(success[i])
+                ended = Finished(int(self._episode[i]), float(self._return[i]), int(self._step[i]), succeeded)
+                self._finished.append(ended)
             self._return[done], self._step[done] = 0.0, 0
             self._episode[done] += self.num_envs
 
+    def finished(self) -> list[Finished]:
+        """The episodes that ended since the last call of this or of `stats`, in the order in which they did."""
+        ended, self._finished = self._finished, []
+        return ended
+
     def stats(self) -> Metrics:
         """Means over the episodes finished since the last call: `train/return|length|success`, and `train/episodes`."""
-        finished = np.asarray(self._finished or np.empty((0, 3)), dtype=np.float64)
-        self._finished = []
-        metrics = {"train/episodes": torch.tensor(float(len(finished)))}
-        if len(finished):
-            metrics["train/return"] = torch.tensor(finished[:, 0].mean())
-            metrics["train/length"] = torch.tensor(finished[:, 1].mean())
-            if np.isfinite(finished[:, 2]).all():
-                metrics["train/success"] = torch.tensor(finished[:, 2].mean())
+        ended = self.finished()
+        metrics = {"train/episodes": torch.tensor(float(len(ended)))}
+        if ended:
+            metrics["train/return"] = torch.tensor(np.mean([e.total_reward for e in ended]))
+            metrics["train/length"] = torch.tensor(np.mean([float(e.length) for e in ended]))
+            if all(e.success is not None for e in ended):
+                metrics["train/success"] = torch.tensor(np.mean([float(e.success or 0) for e in ended]))
         return metrics
 
     def state_dict(self) -> StateDict:

@@ -105,6 +105,7 @@ policies = Registry(
         "gru": "robotrl.policies.stochastic:StochasticPolicy",
         "mixture": "robotrl.policies.mixture:MixturePolicy",
         "squashed": "robotrl.policies.squashed:SquashedPolicy",
+        "random": "robotrl.policies.random:RandomPolicy",
         "expert": "robotrl.envs.tabletop.experts:Expert",
     },
 )

@@ -15,6 +15,8 @@ VERBS = {
     "train": "train a policy, or a sweep of runs with --multirun; continue a run with resume=",
     "eval": "play a saved policy and report its score with intervals",
     "compare": "two policies on the same episodes, with the paired difference",
+    "collect": "record a policy's episodes as a LeRobotDataset",
+    "data": "look at data sets, merge, convert and repair them",
     "list": "envs, learners, policies, presets, runs",
     "tune": "search hyper-parameters",
     "doctor": "check this machine and say how to mend what is missing",

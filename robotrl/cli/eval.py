@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from robotrl.cli.bar import episodes_bar
+from robotrl.cli.trained import read_for_policy
 from robotrl.configs.compose import read_config
 from robotrl.envs.config import EnvConfig, build_env, for_evaluation
 from robotrl.policies.io import load_policy
 from robotrl.runners.media import film, frames_per_second, write_video
-from robotrl.runners.saved import evaluate_saved, trained_env
+from robotrl.runners.saved import evaluate_saved
 from robotrl.types import RobotRLError
 
 HELP = """robotrl eval policy_dir=<directory> [key=value ...]
@@ -48,13 +49,7 @@ def read(argv: list[str]) -> EvalConfig:
     asked = read_config(EvalConfig(), argv, **words)  # type: ignore[arg-type]
     if not asked.policy_dir:
         raise RobotRLError(f"Which policy? Give policy_dir=, as in: {EXAMPLE}")
-    named = any(word.startswith(("env=", "env.id=")) for word in argv)
-    if named and ":" in asked.env.id:
-        return asked
-    trained = trained_env(asked.policy_dir)
-    if named and asked.env.id != trained.id:  # another task: the wrappers fit, the options of the old one do not
-        trained = replace(trained, id=asked.env.id, options={}, randomise=None)
-    return read_config(replace(asked, env=trained), argv, **words)  # type: ignore[arg-type]
+    return read_for_policy(asked, asked.policy_dir, argv, **words)  # type: ignore[arg-type]
 
 
 def run(argv: list[str]) -> int:

@@ -180,6 +180,12 @@ class Dataset:
         columns = list(_NEEDED)
         for key in videos:
             columns += [f"videos/{key}/{part}" for part in ("chunk_index", "file_index", "from_timestamp")]
+        rows = self._rows(columns)
+        notes = {} if not self.own else self.extras(("seed", "episode", "success", "return", "session"))
+        return self._checked(sorted(rows, key=lambda row: row["episode_index"]), videos, notes)
+
+    def _rows(self, columns: list[str]) -> list[dict[str, Any]]:
+        """Every episode's row in `meta/episodes`."""
         rows: list[dict[str, Any]] = []
         for path in sorted((self.root / "meta/episodes").glob("chunk-*/file-*.parquet")):
             found = read_rows(path, columns)
@@ -187,12 +193,12 @@ class Dataset:
             if lacking:
                 raise RobotRLError(f"{path} lacks the columns {lacking}, which v3.0 has for each episode.")
             rows += found
-        notes = {} if not self.own else self.extras(("seed", "episode", "success", "return", "session"))
-        return self._checked(sorted(rows, key=lambda row: row["episode_index"]), videos, notes)
+        return rows
 
     def _checked(
         self, rows: list[dict[str, Any]], videos: list[str], notes: dict[int, dict[str, Any]]
     ) -> list[EpisodeInfo]:
+        """The episodes, once their numbers follow each other and add up."""
         place = self.root / "meta/episodes"
         if [row["episode_index"] for row in rows] != list(range(self.total_episodes)):
             raise RobotRLError(
@@ -201,24 +207,14 @@ class Dataset:
             )
         episodes, start = [], 0
         for row in rows:
-            i, length, tasks = row["episode_index"], row["length"], row["tasks"]
-            numbers = [length, row["dataset_from_index"], row["data/chunk_index"], row["data/file_index"]]
-            if any(type(n) is not int or n < 0 for n in numbers) or length < 1 or row["dataset_from_index"] != start:
+            episode = self._episode(row, videos, notes)
+            if episode.start != start:
                 raise RobotRLError(
-                    f"{place}: episode {i} starts at row {row['dataset_from_index']} and has {length} steps, where row "
-                    f"{start} should follow. Try: robotrl data repair {self.root}"
+                    f"{place}: episode {episode.index} starts at row {episode.start}, where row {start} should follow. "
+                    f"Keep what can be read with: robotrl data repair {self.root} out=<new folder>"
                 )
-            clips = {key: self._clip(row, key) for key in videos}
-            tasks = tuple(str(t) for t in tasks) if isinstance(tasks, list) else ()
-            note = notes.get(i, {})
-            note = note if note.get("length") == length else {}
-            episodes.append(
-                EpisodeInfo(
-                    i, start, length, tasks, (numbers[2], numbers[3]), clips,
-                    note.get("seed"), note.get("episode"), note.get("success"), note.get("return"), note.get("session"),
-                )
-            )  # fmt: skip
-            start += length
+            episodes.append(episode)
+            start += episode.length
         if start != self.total_frames:
             raise RobotRLError(
                 f"{place} counts {start} steps, but {self._source} counts {self.total_frames}. Try: robotrl data "
@@ -226,13 +222,30 @@ class Dataset:
             )
         return episodes
 
+    def _episode(self, row: dict[str, Any], videos: list[str], notes: dict[int, dict[str, Any]]) -> EpisodeInfo:
+        i, length, tasks, start = row["episode_index"], row["length"], row["tasks"], row["dataset_from_index"]
+        numbers = [i, length, start, row["data/chunk_index"], row["data/file_index"]]
+        if any(type(n) is not int or n < 0 for n in numbers) or length < 1:
+            raise RobotRLError(
+                f"{self.root / 'meta/episodes'}: episode {i} has {length} steps from row {start} on, which cannot be. "
+                f"Keep what can be read with: robotrl data repair {self.root} out=<new folder>"
+            )
+        note = notes.get(i, {})
+        note = note if note.get("length") == length else {}
+        return EpisodeInfo(
+            i, start, length, tuple(str(t) for t in tasks) if isinstance(tasks, list) else (),
+            (numbers[3], numbers[4]), {key: self._clip(row, key) for key in videos},
+            note.get("seed"), note.get("episode"), note.get("success"), note.get("return"), note.get("session"),
+        )  # fmt: skip
+
     def _clip(self, row: dict[str, Any], key: str) -> Clip:
         chunk, file, start = (row[f"videos/{key}/{part}"] for part in ("chunk_index", "file_index", "from_timestamp"))
         fine = type(chunk) is int and type(file) is int and chunk >= 0 and file >= 0
         if not fine or not isinstance(start, float) or not math.isfinite(start) or start < 0:
             raise RobotRLError(
                 f"{self.root / 'meta/episodes'} does not say where the video '{key}' of episode {row['episode_index']} "
-                "is: recording it was probably stopped. Leave that episode out with: robotrl data repair drop=true"
+                "is: recording it was probably stopped. Keep the others with: "
+                f"robotrl data repair {self.root} out=<new folder>"
             )
         return Clip(self.video_path(key, chunk, file), start, chunk, file)
 
@@ -252,7 +265,8 @@ class Dataset:
                 what = "is empty" if path.is_file() else "is missing"
                 raise RobotRLError(
                     f"The video {path} {what}; it holds the pictures of episodes {_ranges(episodes)}. Copy it from "
-                    "where the data set came from, or leave those episodes out with: robotrl data repair drop=true"
+                    "where the data set came from, or keep the others with: "
+                    f"robotrl data repair {self.root} out=<new folder>"
                 )
 
     def _check_rows(self, columns: dict[str, NDArray[Any]], seen: NDArray[np.bool_]) -> None:

@@ -93,6 +93,10 @@ class VideoFile:
         found: Rows = np.where(np.abs(self._shown[nearest] - seconds) <= tolerance, self._order[nearest], -1)
         return found
 
+    def covers(self, start: float, count: int, fps: float) -> bool:
+        """Whether `count` frames are shown from second `start` on."""
+        return bool((self.find(start + np.arange(count) / fps, TOLERANCE / fps) >= 0).all())
+
     def groups(self, packets: Rows) -> Rows:
         """The key frame from which each of `packets` is decoded."""
         at = np.searchsorted(self._keys, packets, side="right") - 1
@@ -348,8 +352,8 @@ class Frames:
 
 def _damaged(path: Path, why: object) -> str:
     return (
-        f"The video {path} is cut off or damaged ({why}). Copy it again, or leave its episodes out with: robotrl data "
-        "repair drop=true"
+        f"The video {path} is cut off or damaged ({why}). Copy it again, or keep the other episodes with: "
+        "robotrl data repair <folder> out=<new folder>"
     )
 
 

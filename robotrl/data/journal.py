@@ -154,7 +154,9 @@ class Journal:
             (self.root / name).unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # the folder of a chunk, once it is empty
                 (self.root / name).parent.rmdir()
-        shutil.rmtree(folder)
+        spent = folder.with_suffix(".tmp")  # in one step: half a folder would be no plan any more
+        folder.rename(spent)
+        shutil.rmtree(spent)
 
     def _not_written(self, what: str, error: OSError) -> str:
         kept = "Everything that was saved before it is intact."

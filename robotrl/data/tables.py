@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +76,7 @@ def open_parquet(path: Path) -> Any:
     except (ArrowInvalid, OSError) as error:
         raise RobotRLError(
             f"{path} is cut off or no parquet file ({_first_line(error)}). Whoever wrote it was probably stopped "
-            "midway; copy it again, or drop its episodes with: robotrl data repair drop=true"
+            "midway; copy it again, or keep the other episodes with: robotrl data repair <folder> out=<new folder>"
         ) from error
 
 
@@ -144,6 +144,16 @@ def extras_table(rows: list[dict[str, Any]]) -> Any:
     return pa.table(columns | {key: pa.array([row.get(key) for row in rows]) for key in finals})
 
 
+def tasks_table(tasks: Iterable[str]) -> bytes:
+    """`meta/tasks.parquet`: the words as the index, as LeRobot reads it."""
+    import pandas as pd
+
+    words = list(tasks)
+    sink = io.BytesIO()
+    pd.DataFrame({"task_index": range(len(words))}, index=pd.Index(words, name="task")).to_parquet(sink)
+    return sink.getvalue()
+
+
 def place_columns(prefix: str, place: tuple[int, int]) -> dict[str, int]:
     """The two columns that say in which file a part of an episode is."""
     return {f"{prefix}/chunk_index": place[0], f"{prefix}/file_index": place[1]}
@@ -198,5 +208,5 @@ def _first_line(error: BaseException) -> str:
 
 __all__ = [
     "column", "encode", "encode_groups", "extras_table", "num_rows", "open_parquet", "place_columns", "pyarrow",
-    "read_columns", "read_rows",
+    "read_columns", "read_rows", "tasks_table",
 ]  # fmt: skip

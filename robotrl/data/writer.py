@@ -8,8 +8,7 @@ it.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +23,7 @@ from robotrl.data.compact import LOOSE, compact
 from robotrl.data.dataset import Dataset
 from robotrl.data.journal import Change, Journal
 from robotrl.data.schema import Feature, Schema, key_of
-from robotrl.data.tables import column, encode, encode_groups, extras_table, place_columns, pyarrow
+from robotrl.data.tables import column, encode, encode_groups, extras_table, place_columns, pyarrow, tasks_table
 from robotrl.data.video import clip_info, encode_clips, encode_png
 from robotrl.types import EnvSpec, RobotRLError
 
@@ -184,7 +183,7 @@ class DatasetWriter:
                 (names.INFO, names.to_bytes(info)),
                 (names.STATS, names.to_bytes(stats.to_json(total))),
                 (names.OWN_INFO, names.to_bytes(own)),
-                (names.TASKS, _tasks_table(tasks)),
+                (names.TASKS, tasks_table(tasks)),
             ):
                 change.write(name, content)
         self._info, self._tasks, self._stats, self._own = info, tasks, total, own
@@ -370,15 +369,6 @@ def _after(place: Place) -> Place:
 
 def _numbered(template: str, place: Place, **values: Any) -> str:
     return template.format(chunk_index=place[0], file_index=place[1], **values)
-
-
-def _tasks_table(tasks: Iterable[str]) -> bytes:
-    import pandas as pd
-
-    words = list(tasks)
-    sink = io.BytesIO()
-    pd.DataFrame({"task_index": range(len(words))}, index=pd.Index(words, name="task")).to_parquet(sink)
-    return sink.getvalue()
 
 
 __all__ = ["DatasetWriter", "Episode"]

@@ -14,6 +14,8 @@ SMALLER = {
     "eval": "episodes=2 env.time_limit=30",
     "compare": "episodes=2",
     "tune": "total_env_steps=256 schedule.rollout_steps=16 eval_every=128 eval_episodes=2 trials=2",
+    "collect": "episodes=2 env.time_limit=30",
+    "data": "",
     "list": "",
     "doctor": "",
 }
@@ -33,7 +35,15 @@ def test_help_names_every_verb_and_every_verb_has_help_with_an_example(program):
 
 def test_the_examples_of_help_run_one_after_the_other(program):
     assert set(SMALLER) == set(VERBS)
-    for verb in ("train", "eval", "compare", "tune", "list"):  # doctor's is about this machine; its own test runs it
+    for verb in (
+        "train",
+        "eval",
+        "compare",
+        "tune",
+        "collect",
+        "data",
+        "list",
+    ):  # doctor's is about this machine; its own test runs it
         example = importlib.import_module(f"robotrl.cli.{verb}").EXAMPLE
         words = shlex.split(example)
         assert words[:2] == ["robotrl", verb]
