@@ -365,6 +365,15 @@ class TabletopVectorEnv(VectorEnv):
             self._view = View(self, self.batch)
         return self._view.render(rows, height=height, width=width, camera=camera)
 
+    def new_data(self) -> mujoco.MjData:
+        """A state of the model of its own, for a viewer; see `copy_state`."""
+        return mujoco.MjData(self.model)
+
+    def copy_state(self, data: mujoco.MjData, row: int = 0) -> None:
+        """Write the simulation `row` as it is now into `data`, with all that follows from its positions."""
+        mujoco.mj_setState(self.model, data, self.batch.state[row], mujoco.mjtState.mjSTATE_INTEGRATION.value)
+        mujoco.mj_forward(self.model, data)
+
     @property
     def default_camera_config(self) -> None:
         """The suite's own view is `view`."""

@@ -17,7 +17,8 @@ VERBS = {
     "compare": "two policies on the same episodes, with the paired difference",
     "collect": "record a policy's episodes as a LeRobotDataset",
     "data": "look at data sets, merge, convert and repair them",
-    "list": "envs, learners, policies, presets, runs",
+    "play": "watch a task of the tabletop suite being done, as a film or in a window",
+    "list": "envs, tasks, learners, policies, presets, runs",
     "tune": "search hyper-parameters",
     "doctor": "check this machine and say how to mend what is missing",
 }

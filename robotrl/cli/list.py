@@ -8,7 +8,7 @@ from robotrl.configs.compose import presets
 from robotrl.registry import learners, nearest, policies
 from robotrl.types import RobotRLError
 
-HELP = """robotrl list [envs | learners | policies | presets | runs [folder]]
+HELP = """robotrl list [envs | tasks | learners | policies | presets | runs [folder]]
 
 Without a word: everything but runs. `runs` reads the folder `runs`, or the one that is named.
 """
@@ -18,7 +18,7 @@ SPAN = "[{:.1f}, {:.1f}]"
 
 def run(argv: list[str]) -> int:
     """Print one list, or all but the runs."""
-    kinds = ["envs", "learners", "policies", "presets", "runs"]
+    kinds = ["envs", "tasks", "learners", "policies", "presets", "runs"]
     words = [word for word in argv if not word.startswith("-")]
     if len(words) != len(argv) or len(words) > 2:
         raise RobotRLError(f"robotrl list takes one of {', '.join(kinds)}, as in: {EXAMPLE}")
@@ -40,11 +40,20 @@ def _lines(kind: str) -> list[str]:
 
     if kind == "envs":
         return environments.names()
+    if kind == "tasks":
+        return _tasks()
     if kind == "learners":
         return learners.names()
     if kind == "policies":
         return [*policies.names(), "auto (chosen by the observations)"]
     return [f"{learner}/{preset}" for learner in learners.names() for preset in presets(learner)]
+
+
+def _tasks() -> list[str]:
+    """The tabletop suite, a sentence each."""
+    from robotrl.envs.tabletop.tasks import TASKS
+
+    return [f"tabletop/{name:<{max(map(len, TASKS))}}  {task.sentence()}" for name, task in TASKS.items()]
 
 
 def _runs(root: Path) -> int:

@@ -16,6 +16,7 @@ SMALLER = {
     "tune": "total_env_steps=256 schedule.rollout_steps=16 eval_every=128 eval_episodes=2 trials=2",
     "collect": "episodes=2 env.time_limit=30",
     "data": "",
+    "play": "width=64 height=64",
     "list": "",
     "doctor": "",
 }
@@ -42,6 +43,7 @@ def test_the_examples_of_help_run_one_after_the_other(program):
         "tune",
         "collect",
         "data",
+        "play",
         "list",
     ):  # doctor's is about this machine; its own test runs it
         example = importlib.import_module(f"robotrl.cli.{verb}").EXAMPLE
@@ -79,9 +81,10 @@ def test_lists_name_what_is_registered(program):
     assert {"ppo", "sac"} <= set(program("list learners")[1].split())
     assert "gru\n" in program("list policies")[1]
     assert "ppo/shared\n" in program("list presets")[1]
-    assert "presets:\n  ppo/" in program("list")[1]
+    assert "presets:\n  " in program("list")[1]
     assert program("list env")[2] == (
-        "robotrl list: Unknown list 'env'. Did you mean 'envs'? There are: envs, learners, policies, presets, runs.\n"
+        "robotrl list: Unknown list 'env'. Did you mean 'envs'? "
+        "There are: envs, tasks, learners, policies, presets, runs.\n"
     )
     assert "There are no runs in" in program("list runs")[1]
 

@@ -179,7 +179,7 @@ def test_an_object_that_flies_off_is_an_error():
     env = make("pick", 3)
     env.reset(seed=0)
     env.batch.bind("qpos")[1, env.addresses.object_q[0]] = 7.0
-    with pytest.raises(RobotRLError, match="row 1.*hurled off the table"):
+    with pytest.raises(RobotRLError, match=r"row 1.*hurled off the table"):
         hold(env, 1, OPEN)
 
 
