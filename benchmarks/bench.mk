@@ -4,7 +4,7 @@ JOBS ?= 2
 PYTHON_BENCH ?= $(BIN)/python
 SPINE := import_time memory env_vs_envpool env_vs_sb3 env_vs_raw ppo_vs_sb3_speed demo ppo_vs_sb3_time_to_3000
 
-OFFPOLICY := ailboost_one_demo ailboost_demos
+OFFPOLICY := sac_reference ailboost_one_demo ailboost_demos
 
 .PHONY: bench-spine bench-spine-smoke bench-offpolicy bench-offpolicy-smoke bench-report
 

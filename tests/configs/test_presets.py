@@ -33,7 +33,7 @@ def test_a_preset_composes_builds_and_runs_an_iteration(learner, preset, tmp_pat
         "video=false",
         f"run_dir={tmp_path / 'r'}",
     ]
-    if learner in IMITATES:
+    if learner in IMITATES or getattr(config.learner, "demo_ratio", 0.0) > 0.0:
         env = build_env(compose([*words, *short]).env, num_envs=1, seed=0, num_threads=1)
         short.append(f"replay.demos={write_demos(tmp_path / 'demos', env)}")
     run = Run.create(compose([*words, *short, *MORE.get(learner, [])]))
