@@ -16,6 +16,7 @@ VERBS = {
     "eval": "play a saved policy and report its score with intervals",
     "compare": "two policies on the same episodes, with the paired difference",
     "collect": "record a policy's episodes as a LeRobotDataset",
+    "teleop": "move a robot by hand and record it",
     "data": "look at data sets, merge, convert and repair them",
     "play": "watch a task of the tabletop suite being done, as a film or in a window",
     "list": "envs, tasks, learners, policies, presets, runs",

@@ -94,7 +94,9 @@ def record(
     task: str | None = None,
     explore: bool = False,
     only_success: bool = False,
+    keep: Callable[[Episode], bool] | None = None,
     max_attempts: int | None = None,
+    chunk: int = CHUNK,
     progress: Callable[[int, int], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Recorded:
@@ -109,7 +111,9 @@ def record(
         task: the task in words; None: what the env's `instructions` say, else the env's name.
         explore: act as in training.
         only_success: keep only episodes that succeeded.
+        keep: asked about every attempt, in the order of their numbers, whether to keep it; None: all.
         max_attempts: give up after so many; None: ten for each episode that is wanted.
+        chunk: steps of every env between two looks at what has ended; 1 where instructions are asked for.
         progress: called with (episodes in the data set, episodes wanted).
         stop: asked between chunks of steps.
 
@@ -119,17 +123,19 @@ def record(
     done, wanted = Recorded(), episodes - writer.num_episodes
     _check(policy, collector.spec, episodes=episodes, only_success=only_success)
     quota, limit = wanted, max_attempts or 10 * max(wanted, 1)
-    stream = _ended(Acting(policy, explore=explore), collector, writer.schema, task)
+    stream = _ended(Acting(policy, explore=explore), collector, writer.schema, task, chunk)
+    if only_success:
+        keep = _succeeded
     waiting: list[Episode] = []
     while done.saved < wanted:
         if stop():
             done.stopped = True
             break
         waiting += next(stream)
-        due = [episode for episode in waiting if _number(episode) < quota]
+        due = sorted((episode for episode in waiting if _number(episode) < quota), key=_number)
         # later attempts wait: only when earlier ones have failed it shows that they are wanted
-        waiting = [episode for episode in waiting if _number(episode) >= quota] if only_success else []
-        kept = [episode for episode in due if episode.success or not only_success]
+        waiting = [episode for episode in waiting if _number(episode) >= quota] if keep else []
+        kept = [episode for episode in due if keep is None or keep(episode)]
         for episode in kept:
             episode.seed = seed
         writer.save_all(kept)
@@ -146,7 +152,13 @@ def record(
     return done
 
 
-def _ended(policy: Policy, collector: Collector, schema: Schema, task: str | None) -> Iterator[list[Episode]]:
+def _succeeded(episode: Episode) -> bool:
+    return bool(episode.success)
+
+
+def _ended(
+    policy: Policy, collector: Collector, schema: Schema, task: str | None, chunk: int
+) -> Iterator[list[Episode]]:
     """The episodes that end in each chunk of steps, for ever."""
     cutter, words = Cutter(collector.num_envs, schema), dict[int, str]()
     collector.begin(policy)
@@ -155,7 +167,7 @@ def _ended(policy: Policy, collector: Collector, schema: Schema, task: str | Non
     while True:
         if speaks:  # what a row is told changes with its episode, so it is asked at every step
             words.update(zip(collector.playing.tolist(), env.instructions, strict=True))
-        rollout = collector.collect(policy, 1 if speaks else CHUNK)
+        rollout = collector.collect(policy, 1 if speaks else chunk)
         yield [
             Episode(
                 steps,

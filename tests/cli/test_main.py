@@ -15,6 +15,7 @@ SMALLER = {
     "compare": "episodes=2",
     "tune": "total_env_steps=256 schedule.rollout_steps=16 eval_every=128 eval_episodes=2 trials=2",
     "collect": "episodes=2 env.time_limit=30",
+    "teleop": "",
     "data": "",
     "play": "width=64 height=64",
     "list": "",
@@ -45,7 +46,7 @@ def test_the_examples_of_help_run_one_after_the_other(program):
         "data",
         "play",
         "list",
-    ):  # doctor's is about this machine; its own test runs it
+    ):  # doctor's and teleop's are about this machine and its keyboard; tests of their own run them
         example = importlib.import_module(f"robotrl.cli.{verb}").EXAMPLE
         words = shlex.split(example)
         assert words[:2] == ["robotrl", verb]
