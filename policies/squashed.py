@@ -19,6 +19,9 @@ from robotrl.types import EnvSpec, Extras, Obs, RobotRLError, State
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 """Bounds of the log-deviation before squashing. A scaled tanh keeps it inside, whose gradient never vanishes as that of
 clipping does (as in Yarats and Kostrikov's SAC)."""
+_EDGE = 1e-3
+"""How far from the bounds of [-1, 1] an action given from outside is taken to be, at least: recorded actions lie on
+them, where the value before squashing is infinite."""
 _MIDDLE, _HALF = (LOG_STD_MAX + LOG_STD_MIN) / 2, (LOG_STD_MAX - LOG_STD_MIN) / 2
 
 
@@ -41,7 +44,7 @@ class SquashedPolicy(StochasticPolicy):
             )
         super().__init__(config, spec)
         self._offset = math.atanh((config.log_std_init - _MIDDLE) / _HALF)
-        del self.log_std  # the network gives it
+        self.register_parameter("log_std", None)  # the network gives it
 
     def actor_parameters(self) -> list[nn.Parameter]:
         """What a policy gradient trains."""
@@ -71,6 +74,14 @@ class SquashedPolicy(StochasticPolicy):
                 "lower the learning rate, or check the observations with robotrl doctor and the env checker."
             )
         return self.actions.to_env(torch.tanh(raw)), {"raw_action": raw, "log_prob": log_prob}, state
+
+    def raw_from_env(self, action: Tensor) -> Tensor:
+        """The value before squashing; at the bounds, which tanh never reaches, that of an action just inside."""
+        return torch.atanh(self.actions.from_env(action).clamp(-1.0 + _EDGE, 1.0 - _EDGE))
+
+    def deterministic(self, out: Tensor) -> Tensor:
+        """The squashed mean."""
+        return torch.tanh(self.mean_and_log_std(out)[0])
 
     def log_prob_and_entropy(self, out: Tensor, raw_action: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probability `[...]` of raw actions, and minus its mean: the entropy has no formula."""

@@ -103,6 +103,14 @@ class StochasticPolicy(nn.Module):
             return gaussian_log_prob(raw_action, out, self.log_std), gaussian_entropy(self.log_std)
         return categorical_log_prob(raw_action, out), categorical_entropy(out).mean()
 
+    def raw_from_env(self, action: Tensor) -> Tensor:
+        """The raw action `[..., dim]` that the env's `action [..., *shape]` came from, for its log-probability."""
+        return self.actions.from_env(action)
+
+    def deterministic(self, out: Tensor) -> Tensor:
+        """The action without exploration that the network's outputs stand for, in [-1, 1] units, before clipping."""
+        return out
+
     def sequence(self, inputs: Mapping[str, Tensor], state: Mapping[str, Tensor], is_first: Tensor) -> Tensor:
         """Network outputs `[T, N, dim]` over time-major inputs, from the state before the first step."""
         return self.net.sequence(inputs, state.get("hidden", _NOTHING), is_first)[0]

@@ -93,6 +93,7 @@ learners = Registry(
     {
         "ppo": "robotrl.learners.ppo:PPO",
         "sac": "robotrl.learners.sac:SAC",
+        "bc": "robotrl.learners.bc:BC",
         "dac": "robotrl.learners.dac:DAC",
         "ailboost": "robotrl.learners.ailboost:AILBoost",
     },

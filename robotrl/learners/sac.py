@@ -65,7 +65,7 @@ class SACConfig:
     random_env_steps: int = 5000
     """Act uniformly at random until so many env steps are made."""
     matmul_precision: str = "fp32"
-    """Of the critics' matrix products, `fp32` or `bf16`; weights and their sums are float32 either way."""
+    """Of the update's matrix products, `fp32` or `bf16`; weights, and what acts, are float32 either way."""
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "tau", "init_temperature"):

@@ -13,7 +13,7 @@ from robotrl.policies import build_policy
 from robotrl.policies.config import PolicyConfig
 from robotrl.registry import learners
 from robotrl.replay import ReplayBuffer
-from robotrl.replay.build import build_replay
+from robotrl.replay.build import build_replay, collects
 from robotrl.replay.config import ReplayConfig
 from robotrl.runners.loop import Schedule
 from robotrl.seeding import seed_everything
@@ -153,6 +153,24 @@ CASES = {
         quick={"batch_size": 16, "random_env_steps": 0},
         schedule={"rollout_steps": 12, "updates": 8.0},
     ),
+    "bc": Case(
+        combinations=(("mlp", "continuous"), ("squashed", "continuous")),
+        losses=lambda learner: set(learner._coef),
+        value=_sac_value, value_config={}, value_iterations=0,
+        learning={
+            ("mlp", "continuous"): Learning(-0.25, 100, config={"batch_size": 128, "lr_schedule": "constant"}),
+            ("squashed", "continuous"): Learning(
+                -0.25, 100, config={"batch_size": 128, "lr_schedule": "constant", "loss": "mse"},
+            ),
+        },
+        quick={"batch_size": 16},
+        schedule={"rollout_steps": 8, "updates": 8.0},
+        demos=True,
+        exempt=dict.fromkeys(("truncation_bootstraps", "termination_does_not_bootstrap"),
+                             "It has no value: it learns from what was done, not from rewards.")
+        | {"importance_ratios_are_one_before_the_first_gradient_step":
+           "It collects nothing and uses no importance ratios."},
+    ),
     "dac": Case(
         combinations=(("squashed", "continuous"),),
         losses=lambda learner: {*learner._coef, *learner.sac._coef},
@@ -216,4 +234,5 @@ def make(
         learner_class.replay_class, learner.batch_spec, ReplayConfig(capacity=10_000), env.env_spec,
         num_envs=env.num_envs, seed=seed, device="cpu", env_steps=10_000, offline=offline,
     )  # fmt: skip
-    return Parts(learner, replay, Collector(env, seed=seed), clock)
+    collector = Collector(env, seed=seed) if collects(learner.batch_spec) else None
+    return Parts(learner, replay, collector, clock)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from robotrl.collect import Collector
 from robotrl.policies.io import load_policy, save_policy
 from robotrl.registry import learners
 from robotrl.runners.evaluate import evaluate
@@ -124,7 +125,7 @@ def test_a_loaded_policy_acts_as_the_trained_one_without_the_env(name, kind, act
     parts = make(name, env, kind=kind).run(3)
     trained_policy = parts.learner.policy
     loaded = load_policy(save_policy(trained_policy, tmp_path / "policy"))
-    rollout = parts.collector.collect(parts.learner.acting, 7)
+    rollout = Collector(env).collect(parts.learner.acting, 7)
     for explore in (False, True):
         states = [trained_policy.initial_state(4), loaded.initial_state(4)]
         for t in range(7):

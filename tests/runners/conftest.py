@@ -27,13 +27,14 @@ _ADVERSARIAL = (
 TINY_LEARNER = {
     "ppo": ("learner.num_epochs=2", "learner.num_minibatches=2"),
     "sac": ("learner.batch_size=16", "learner.random_env_steps=128", "schedule.updates=2"),
+    "bc": ("learner.batch_size=16", "schedule.rollout_steps=64"),
     "dac": (*_ADVERSARIAL,),
     "ailboost": (
         *_ADVERSARIAL, "learner.member_env_steps=40", "learner.explore_env_steps=40", "learner.discriminator_updates=4",
     ),
 }  # fmt: skip
 """What makes one update of a learner take milliseconds; a new learner that needs it adds a line."""
-IMITATES = ("dac", "ailboost")
+IMITATES = ("bc", "dac", "ailboost")
 """Learners that need demonstrations."""
 
 
