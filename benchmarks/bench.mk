@@ -4,7 +4,8 @@ JOBS ?= 2
 PYTHON_BENCH ?= $(BIN)/python
 SPINE := import_time memory env_vs_envpool env_vs_sb3 env_vs_raw ppo_vs_sb3_speed demo ppo_vs_sb3_time_to_3000
 
-OFFPOLICY := sac_reference ailboost_one_demo ailboost_demos
+OFFPOLICY_SPEED := sac_vs_sb3_speed rlpd_critic_speed
+OFFPOLICY := sac_reference rlpd_sparse rlpd_ablation ailboost_one_demo ailboost_demos
 
 .PHONY: bench-spine bench-spine-smoke bench-offpolicy bench-offpolicy-smoke bench-report
 
@@ -18,11 +19,12 @@ bench-spine-smoke: ## run every claim of the suite `spine` with tiny sizes; publ
 		$(PYTHON_BENCH) -m benchmarks.spine.$$claim --smoke || exit 1; done
 
 bench-offpolicy: ## measure what is missing of the suite `offpolicy`, then write docs/benchmarks.md
+	for claim in $(OFFPOLICY_SPEED); do $(PYTHON_BENCH) -m benchmarks.offpolicy.$$claim || exit 1; done
 	for claim in $(OFFPOLICY); do $(PYTHON_BENCH) -m benchmarks.offpolicy.$$claim --jobs $(JOBS) || exit 1; done
 	$(PYTHON_BENCH) -m benchmarks.report
 
 bench-offpolicy-smoke: ## run every claim of the suite `offpolicy` with tiny sizes; publishes nothing
-	for claim in $(OFFPOLICY); do $(PYTHON_BENCH) -m benchmarks.offpolicy.$$claim --smoke || exit 1; done
+	for claim in $(OFFPOLICY_SPEED) $(OFFPOLICY); do $(PYTHON_BENCH) -m benchmarks.offpolicy.$$claim --smoke || exit 1; done
 
 bench-report: ## write docs/benchmarks.md and its plots from the result files
 	$(PYTHON_BENCH) -m benchmarks.report

@@ -110,9 +110,9 @@ def execute(arguments: Sequence[str], *, threads: int | None = 1, log: Path | No
     return output
 
 
-def worker(module: str, *arguments: str, threads: int | None = 1) -> dict[str, Any]:
+def worker(module: str, *arguments: str, threads: int | None = 1, python: Path | None = None) -> dict[str, Any]:
     """Run `python -m <module>` in a process of its own; the last line it prints is the JSON object returned."""
-    output = execute([sys.executable, "-m", module, *arguments], threads=threads)
+    output = execute([str(python or sys.executable), "-m", module, *arguments], threads=threads)
     record: dict[str, Any] = json.loads(output.splitlines()[-1])
     return record
 

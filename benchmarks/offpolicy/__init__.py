@@ -1,7 +1,11 @@
 """Claims of off-policy and imitation learning."""
 
 CLAIMS = {
+    "sac_vs_sb3_speed": "SAC against Stable-Baselines3's SAC at the same sizes, updates a second",
+    "rlpd_critic_speed": "RLPD's ten critics, steps a second",
     "sac_reference": "SAC on four tasks of the DeepMind Control suite",
+    "rlpd_sparse": "RLPD with ten demonstrations on a sparse reward",
+    "rlpd_ablation": "RLPD without one of its parts (extended)",
     "ailboost_one_demo": "AILBoost, DAC and behaviour cloning from one demonstration",
     "ailboost_demos": "AILBoost and DAC from one and five demonstrations of a harder task (extended)",
 }

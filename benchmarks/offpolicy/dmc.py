@@ -15,6 +15,8 @@ SMOKE = {
 }  # fmt: skip
 """What makes a run of `--smoke`."""
 
+EXPERT_STEPS, DEMO_SEED = 50_000, 500_000
+
 
 def train(
     run_dir: Path, task: str, seed: int, env_steps: int, settings: Mapping[str, Any], *, smoke: bool
@@ -34,6 +36,27 @@ def train(
         "eval_every": 5_000, "eval_episodes": 10, "checkpoint_every": 0, "num_threads": 1, "video": False,
     }  # fmt: skip
     return training.robotrl(run_dir, own | dict(settings) | (SMOKE if smoke else {}), threads=1)
+
+
+def demos(folder: Path, expert: str, task: str, seed: int, episodes: int, *, smoke: bool) -> Path:
+    """`episodes` of `task` that SAC's policy for `expert`, a task of the same robot, plays; made once.
+
+    Args:
+        folder: where the expert's run and the data sets are kept.
+        expert: the task it was trained on.
+        task: the task it plays, whose rewards are recorded.
+        seed: of the episodes.
+        episodes: how many.
+        smoke: tiny sizes instead.
+    """
+    run, out = folder / expert, folder / f"{task}-demos" / f"seed{seed}-{episodes}"
+    train(run, expert, 0, EXPERT_STEPS, {}, smoke=smoke)
+    if not (out / "meta" / "info.json").is_file():
+        words = [f"policy_dir={run / 'policy' / 'best'}", f"env=dmc/{task}", "env.action_repeat=2", f"out={out}"]
+        words += [f"episodes={episodes}", f"seed={DEMO_SEED + seed}", "num_envs=1", "num_threads=1"]
+        words += ["env.time_limit=50"] if smoke else []
+        command.execute([*command.ROBOTRL, "collect", *words], log=out.with_name(out.name + ".log"))
+    return out
 
 
 def record(file: lib.ResultFile, arm: str, task: str, seed: int, curve: training.Curve) -> None:
