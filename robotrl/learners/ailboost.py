@@ -27,7 +27,7 @@ from robotrl.functional.imitation import absorbing_pair, boosting_weights, rever
 from robotrl.learners.sac import SAC, SACConfig
 from robotrl.nets.discriminator import Discriminator, adversarial_losses
 from robotrl.nets.flat import Adam, flatten_parameters, gradient_norm, zero_gradient
-from robotrl.nets.network import VECTOR
+from robotrl.nets.network import VECTOR, ObsInputs
 from robotrl.policies.config import MAX_MEMBERS
 from robotrl.policies.mixture import MixturePolicy, snapshot
 from robotrl.policies.squashed import SquashedPolicy
@@ -59,6 +59,8 @@ class AILBoostConfig:
     """Steps of the expert in one update of the discriminator, and as many of the mixture."""
     discriminator_bounded: bool = True
     """Squash the discriminator, which is the reward, to (-1, 1)."""
+    discriminator_normalise: bool = True
+    """Normalise what the discriminator sees of observations by mean and deviation over all that it was trained on."""
     penalty_coef: float = 10.0
     """Weight of the gradient penalty."""
 
@@ -88,11 +90,10 @@ class AILBoost:
         if policy.inputs.images:
             raise RobotRLError("learner=ailboost imitates from numbers; leave images out with policy.groups=[state].")
         device = next(policy.parameters()).device
-        self.discriminator = Discriminator(
-            policy.inputs.dim + policy.actions.dim + 1,
-            config.discriminator_hidden,
-            bounded=config.discriminator_bounded,
-        ).to(device)
+        normalise, bounded = config.discriminator_normalise, config.discriminator_bounded
+        self._inputs = ObsInputs(spec.obs, policy.obs_groups, normalise=normalise).to(device)
+        pair = policy.inputs.dim + policy.actions.dim + 1
+        self.discriminator = Discriminator(pair, config.discriminator_hidden, bounded=bounded).to(device)
         self._flat = flatten_parameters(self.discriminator.parameters())
         self._adam = Adam(self._flat, config.discriminator_learning_rate)
         self.absorbing_value = torch.zeros((), device=device)
@@ -174,6 +175,10 @@ class AILBoost:
         return self._discriminator_metrics | learned | {"grad_steps": learned["grad_steps"] + steps}, None
 
     def _step_discriminator(self, expert: Batch, policy: Batch) -> Metrics:
+        for part in (expert, policy):
+            moments = self._inputs.moments(group(part, "obs"))
+            if moments is not None and self._inputs.normaliser is not None:
+                self._inputs.normaliser.merge(*moments)
         losses, expert_out, policy_out = adversarial_losses(
             self.discriminator, reverse_kl_loss, self._pairs(expert), self._pairs(policy),
             expert["terminated"], policy["terminated"],
@@ -209,7 +214,7 @@ class AILBoost:
     @torch.no_grad()
     def _pairs(self, part: Batch) -> Tensor:
         """What the policy sees, the action in [-1, 1] units, and the absorbing state's indicator: `[..., K + 1]`."""
-        seen = self.policy.inputs(group(part, "obs"))[VECTOR]
+        seen = self._inputs(group(part, "obs"))[VECTOR]
         action = self.policy.actions.from_env(part["action"]).clamp(-1.0, 1.0)
         return F.pad(torch.cat([seen, action], -1), (0, 1))
 
@@ -220,6 +225,7 @@ class AILBoost:
         return {
             "sac": self.sac.state_dict(),
             "discriminator": dict(self.discriminator.state_dict()),
+            "inputs": dict(self._inputs.state_dict()),
             "adam": self._adam.state_dict(),
             "absorbing_value": self.absorbing_value,
             "mixture": [dict(m.state_dict()) for m in self.mixture.members],
@@ -234,6 +240,7 @@ class AILBoost:
         """Continue exactly where `state_dict` was taken."""
         self.sac.load_state_dict(state["sac"])
         self.discriminator.load_state_dict(state["discriminator"])
+        self._inputs.load_state_dict(state["inputs"])
         self._adam.load_state_dict(state["adam"])
         self.absorbing_value = state["absorbing_value"].to(self.absorbing_value)
         copies = [snapshot(self.policy) for _ in (*state["mixture"], "the member that plays")]

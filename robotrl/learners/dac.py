@@ -20,7 +20,7 @@ from robotrl.functional.imitation import absorbing_pair, cross_entropy_loss
 from robotrl.learners.sac import SAC, SACConfig
 from robotrl.nets.discriminator import Discriminator, adversarial_losses
 from robotrl.nets.flat import Adam, flatten_parameters, gradient_norm, zero_gradient
-from robotrl.nets.network import VECTOR
+from robotrl.nets.network import VECTOR, ObsInputs
 from robotrl.policies.squashed import SquashedPolicy
 from robotrl.replay.buffer import ReplayBuffer
 from robotrl.types import Batch, BatchSpec, EnvSpec, Metrics, Part, Policy, Progress, RobotRLError, StateDict, group
@@ -36,6 +36,8 @@ class DACConfig:
     discriminator_learning_rate: float = 1e-3
     discriminator_batch_size: int = 128
     """Steps of the expert in one update of the discriminator, and as many of the policy."""
+    discriminator_normalise: bool = True
+    """Normalise what the discriminator sees of observations by mean and deviation over all that it was trained on."""
     penalty_coef: float = 10.0
     """Weight of the gradient penalty."""
     reward: str = "logit"
@@ -62,6 +64,8 @@ class DAC:
         if policy.inputs.images:
             raise RobotRLError("learner=dac imitates from numbers; leave images out with policy.groups=[state].")
         device = next(policy.parameters()).device
+        normalise = config.discriminator_normalise
+        self._inputs = ObsInputs(spec.obs, policy.obs_groups, normalise=normalise).to(device)
         pair = policy.inputs.dim + policy.actions.dim + 1
         self.discriminator = Discriminator(pair, config.discriminator_hidden, activation="tanh").to(device)
         self._flat = flatten_parameters(self.discriminator.parameters())
@@ -96,6 +100,10 @@ class DAC:
         return metrics | learned | {"grad_steps": learned["grad_steps"] + 1}, None
 
     def _step_discriminator(self, expert: Batch, policy: Batch) -> Metrics:
+        for part in (expert, policy):
+            moments = self._inputs.moments(group(part, "obs"))
+            if moments is not None and self._inputs.normaliser is not None:
+                self._inputs.normaliser.merge(*moments)
         losses, expert_out, policy_out = adversarial_losses(
             self.discriminator, cross_entropy_loss, self._pairs(expert), self._pairs(policy),
             expert["terminated"], policy["terminated"],
@@ -135,7 +143,7 @@ class DAC:
     @torch.no_grad()
     def _pairs(self, part: Batch) -> Tensor:
         """What the policy sees, the action in [-1, 1] units, and the absorbing state's indicator: `[..., K + 1]`."""
-        seen = self.policy.inputs(group(part, "obs"))[VECTOR]
+        seen = self._inputs(group(part, "obs"))[VECTOR]
         action = self.policy.actions.from_env(part["action"]).clamp(-1.0, 1.0)
         return F.pad(torch.cat([seen, action], -1), (0, 1))
 
@@ -144,6 +152,7 @@ class DAC:
         return {
             "sac": self.sac.state_dict(),
             "discriminator": dict(self.discriminator.state_dict()),
+            "inputs": dict(self._inputs.state_dict()),
             "adam": self._adam.state_dict(),
             "absorbing_value": self.absorbing_value,
         }
@@ -152,6 +161,7 @@ class DAC:
         """Continue exactly where `state_dict` was taken."""
         self.sac.load_state_dict(state["sac"])
         self.discriminator.load_state_dict(state["discriminator"])
+        self._inputs.load_state_dict(state["inputs"])
         self._adam.load_state_dict(state["adam"])
         self.absorbing_value = state["absorbing_value"].to(self.absorbing_value)
 
