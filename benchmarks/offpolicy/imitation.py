@@ -23,7 +23,7 @@ EXPERT_STEPS = {
 """Env steps (half the frames) of an expert's training."""
 DEMO_SEED, TEST_SEED, TEST_EPISODES = 500_000, 700_000, 20
 TINY = {
-    "total_env_steps": 1200, "eval_every": 600, "eval_episodes": 1, "policy.hidden": "[16]", "env.time_limit": 50,
+    "total_env_steps": 400, "eval_every": 200, "eval_episodes": 1, "policy.hidden": "[16]", "env.time_limit": 50,
     "schedule.warmup_env_steps": 100,
 }  # fmt: skip
 """What makes a run of `--smoke`."""
