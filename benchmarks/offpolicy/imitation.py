@@ -72,7 +72,10 @@ class Bench:
     def expert_return(self, task: str) -> list[float]:
         """Returns of the expert's test episodes."""
         best = self.expert(task) / "policy" / "best"
-        return self._test(best, self._experts / f"{task}-test.json")
+        returns = self._test(best, self._experts / f"{task}-test.json")
+        if _mean(returns) <= 0:
+            raise RuntimeError(f"the expert of {task} has learned nothing: its returns are {returns}")
+        return returns
 
     def demos(self, task: str, seed: int, episodes: int) -> Path:
         """A data set of the first `episodes` of the seed, played by the expert without noise."""
