@@ -29,9 +29,9 @@ TARGET = every(
 )
 NOTE = (
     "Mean return of 10 deterministic episodes at the end of training: rlpd after 25,000 env steps (50,000 frames), "
-    "five critics and four steps of them for each env step; sac after 50,000 (100,000 frames) without demonstrations. The "
-    "second target says that the task is one that SAC alone does not solve. The demonstrations are ten episodes of our "
-    "SAC policy for cartpole-swingup (the same cart with a dense reward, 50,000 env steps), other ones for each seed."
+    "five critics and four steps of them for each env step; sac after 50,000 (100,000 frames) without demonstrations. "
+    "The second target says that the task is one that SAC alone does not solve. The demonstrations are ten episodes of "
+    "our SAC policy for cartpole-swingup (the same cart, a dense reward, 50,000 env steps), others for each seed."
 )
 
 
