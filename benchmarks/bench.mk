@@ -6,8 +6,9 @@ SPINE := import_time memory env_vs_envpool env_vs_sb3 env_vs_raw ppo_vs_sb3_spee
 
 OFFPOLICY_SPEED := sac_vs_sb3_speed rlpd_critic_speed
 OFFPOLICY := sac_reference rlpd_sparse rlpd_ablation ailboost_one_demo ailboost_demos
+TABLETOP := experts speed
 
-.PHONY: bench-spine bench-spine-smoke bench-offpolicy bench-offpolicy-smoke bench-report
+.PHONY: bench-spine bench-spine-smoke bench-offpolicy bench-offpolicy-smoke bench-tabletop bench-tabletop-smoke bench-report
 
 bench-spine: ## measure what is missing of the suite `spine`, then write docs/benchmarks.md
 	for claim in $(SPINE); do $(PYTHON_BENCH) -m benchmarks.spine.$$claim || exit 1; done
@@ -25,6 +26,13 @@ bench-offpolicy: ## measure what is missing of the suite `offpolicy`, then write
 
 bench-offpolicy-smoke: ## run every claim of the suite `offpolicy` with tiny sizes; publishes nothing
 	for claim in $(OFFPOLICY_SPEED) $(OFFPOLICY); do $(PYTHON_BENCH) -m benchmarks.offpolicy.$$claim --smoke || exit 1; done
+
+bench-tabletop: ## measure what is missing of the suite `tabletop`, then write docs/benchmarks.md
+	for claim in $(TABLETOP); do $(PYTHON_BENCH) -m benchmarks.tabletop.$$claim || exit 1; done
+	$(PYTHON_BENCH) -m benchmarks.report
+
+bench-tabletop-smoke: ## run every claim of the suite `tabletop` with tiny sizes; publishes nothing
+	for claim in $(TABLETOP); do $(PYTHON_BENCH) -m benchmarks.tabletop.$$claim --smoke || exit 1; done
 
 bench-report: ## write docs/benchmarks.md and its plots from the result files
 	$(PYTHON_BENCH) -m benchmarks.report

@@ -8,12 +8,12 @@
 
 `gripper` is the opening wanted, from 0 (closed) to 1 (open). Commands move from where the last one led to, never faster
 than the tool's or the joints' largest speed; numbers out of range are clipped and counted. A pose that the arm cannot
-take is not chased: the command stays at the nearest one found, and the row is reported as `unreachable`.
+take is not chased: the command stays close to the nearest one found, and the row is reported as `unreachable`.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import gymnasium
 import numpy as np
@@ -37,10 +37,10 @@ STROKE = 0.04
 """Metres that a finger travels."""
 FINGER_SPEED = 0.16
 """m/s of a finger's command."""
-PASSES = 2
-"""Steps of the inverse kinematics in a control step; the last pose is one small step away, so few are needed."""
-LOST = 0.004
+LOST = 0.008
 """Metres (and 5 times as many radians) that the solution may be off before a pose counts as unreachable."""
+LEAD = 0.03
+"""Metres (and 5 times as many radians) that the commanded pose may be ahead of what the arm can do."""
 UNITS = {
     "delta": "m, m, m, rad, rad, rad, 0 closed to 1 open",
     "pose": "m, m, m, rad, rad, rad, 0 closed to 1 open",
@@ -58,11 +58,13 @@ class Controller:
                 f"There are: {', '.join(MODES)}."
             )
         self.kinematics, self.mode, self._rest = kinematics, mode, rest
+        space = self.action_space()
+        self._low, self._high = space.low.astype(np.float64), space.high.astype(np.float64)
         self._most: Float = JOINT_SPEED / CONTROL_HZ
         self.q: Float = np.tile(rest, (num_envs, 1))
         self.fingers: Float = np.full(num_envs, STROKE)
-        pose = kinematics.forward(self.q)
-        self.pos, self.rot = pose.pos, pose.rot
+        self._pose, self._jacobian = kinematics.jacobian(self.q)  # at `q`
+        self.pos, self.rot = self._pose.pos.copy(), self._pose.rot.copy()
         self.clipped: NDArray[np.int64] = np.zeros(num_envs, np.int64)
         self.unreachable: NDArray[np.bool_] = np.zeros(num_envs, np.bool_)
 
@@ -80,13 +82,33 @@ class Controller:
     def reset(self, rows: Rows, q: Float, fingers: float = STROKE) -> None:
         """Command the posture `q [n, 7]` that `rows` start in."""
         self.q[rows], self.fingers[rows] = q, fingers
-        pose = self.kinematics.forward(q)
+        pose, self._jacobian[rows] = self.kinematics.jacobian(q)
         self.pos[rows], self.rot[rows] = pose.pos, pose.rot
+        self._pose.pos[rows], self._pose.rot[rows] = pose.pos, pose.rot
         self.clipped[rows], self.unreachable[rows] = 0, False
 
-    def command(self, actions: Float, low: Float, high: Float) -> None:
-        """Take in `actions [N, A]`: sets `q`, `fingers`, the commanded pose, `clipped` and `unreachable`."""
-        inside = np.clip(actions, low, high)
+    def _check(self, actions: NDArray[np.floating[Any]]) -> None:
+        shape = (len(self.q), len(self._low))
+        if actions.shape != shape:
+            raise RobotRLError(
+                f"Actions have shape {tuple(actions.shape)}, but {shape[0]} envs with control={self.mode} take "
+                f"{shape}: {UNITS[self.mode]}."
+            )
+        if not np.isfinite(actions).all():
+            row = int(np.flatnonzero(~np.isfinite(actions).all(axis=1))[0])
+            raise RobotRLError(
+                f"The action of row {row} is not finite: {actions[row].tolist()}. Nothing moved; mend the policy."
+            )
+
+    def command(self, actions: NDArray[np.floating[Any]]) -> None:
+        """Take in `actions [N, A]`: sets `q`, `fingers`, the commanded pose, `clipped` and `unreachable`.
+
+        Raises:
+            RobotRLError: the actions are of another shape or not finite; nothing is changed then.
+        """
+        self._check(actions)
+        actions = actions.astype(np.float64)
+        inside = np.clip(actions, self._low, self._high)
         self.clipped = np.count_nonzero(inside != actions, axis=1)
         opening = inside[:, -1] * STROKE
         most = FINGER_SPEED / CONTROL_HZ
@@ -114,17 +136,23 @@ class Controller:
         return kept, rotation_matrix(np.ascontiguousarray(turn)) @ self.rot
 
     def _follow(self, pos: Float, rot: Float) -> None:
-        goal = Pose(pos, rot)
-        q = self.q
-        for _ in range(PASSES):
-            q = self.kinematics.step(q, goal, rest=self._rest, pull=0.02, most=self._most / PASSES)
-        reached = self.kinematics.forward(q)
-        off, turned = length(pos - reached.pos), length(rotation_vector(rot, reached.rot))
+        # one step of the inverse kinematics: the pose is a small step away, and what is left is made up for next time
+        self.q = self.kinematics.step(
+            self.q, Pose(pos, rot), rest=self._rest, pull=0.02, most=self._most, known=(self._pose, self._jacobian)
+        )
+        reached, self._jacobian = self.kinematics.jacobian(self.q)
+        self._pose = reached
+        ahead, turn = pos - reached.pos, rotation_vector(rot, reached.rot)
+        off, turned = length(ahead), length(turn)
         self.unreachable = (off > LOST) | (turned > 5 * LOST)
-        lost = self.unreachable[:, None]
-        self.q = q
-        self.pos = np.where(lost, reached.pos, pos)
-        self.rot = np.where(lost[:, None], reached.rot, rot)
+        far = (off > LEAD) | (turned > 5 * LEAD)
+        self.pos, self.rot = pos, rot
+        if far.any():
+            ahead, turn = ahead[far], turn[far]
+            ahead *= np.minimum(1.0, LEAD / np.maximum(off[far], 1e-9))[:, None]
+            turn *= np.minimum(1.0, 5 * LEAD / np.maximum(turned[far], 1e-9))[:, None]
+            self.pos[far] = reached.pos[far] + ahead
+            self.rot[far] = rotation_matrix(turn) @ reached.rot[far]
 
     def state_dict(self) -> StateDict:
         """The commands in force."""
@@ -134,6 +162,7 @@ class Controller:
         """Set what `state_dict` returned."""
         self.q, self.fingers = np.array(state["q"]), np.array(state["fingers"])
         self.pos, self.rot = np.array(state["pos"]), np.array(state["rot"])
+        self._pose, self._jacobian = self.kinematics.jacobian(self.q)
 
 
 __all__ = ["FINGER_SPEED", "MAX_STEP", "MAX_TURN", "MODES", "STROKE", "UNITS", "Controller", "Mode"]

@@ -95,7 +95,17 @@ class Kinematics:
         pos, frame = _attach(pos, frame, *self._tool)
         return Pose(np.ascontiguousarray(pos.T), np.stack(frame).transpose(2, 1, 0).copy()), origins, axes
 
-    def step(self, q: Float, goal: Pose, *, rest: Float, pull: float, most: Float, damping: float = 0.03) -> Float:
+    def step(
+        self,
+        q: Float,
+        goal: Pose,
+        *,
+        rest: Float,
+        pull: float,
+        most: Float,
+        damping: float = 0.03,
+        known: tuple[Pose, Float] | None = None,
+    ) -> Float:
         """Joint angles `[N, 7]` one damped step from `q` towards `goal`.
 
         Args:
@@ -105,8 +115,9 @@ class Kinematics:
             pull: share of the way to it a step.
             most: largest change of each joint `[7]`, rad.
             damping: of the least squares; larger is steadier near singular poses and slower.
+            known: what `jacobian(q)` returned, if it has been asked already.
         """
-        pose, jacobian = self.jacobian(q)
+        pose, jacobian = self.jacobian(q) if known is None else known
         error = np.concatenate([goal.pos - pose.pos, rotation_vector(goal.rot, pose.rot)], axis=1)
         change = _least_squares(jacobian, error, pull * (rest - q), damping)
         at_limit = ((q <= self.low) & (change < 0)) | ((q >= self.high) & (change > 0))

@@ -9,7 +9,7 @@ import gymnasium
 import mujoco
 import numpy as np
 from gymnasium.vector.utils import batch_space
-from mujoco.batch import Batch, SimulationError
+from mujoco.batch import Batch
 from numpy.typing import NDArray
 
 from robotrl.envs.base import ObsDict, StepResult, VectorEnv, action_spec
@@ -18,7 +18,8 @@ from robotrl.envs.native.view import View
 from robotrl.envs.randomise import Randomiser, Record
 from robotrl.envs.seeding import EpisodeStreams
 from robotrl.envs.tabletop import language, layout, observation, randomisation
-from robotrl.envs.tabletop.controller import UNITS, Controller
+from robotrl.envs.tabletop.controller import Controller
+from robotrl.envs.tabletop.faults import Faults
 from robotrl.envs.tabletop.kinematics import Kinematics
 from robotrl.envs.tabletop.reader import Reader
 from robotrl.envs.tabletop.scene import CONTROL_HZ, Addresses, build_model, rest_posture
@@ -30,15 +31,6 @@ RAMP = 5
 """Parts of a control step in each of which the servos' commands move on, so that they get no jerks."""
 HOLD = round(0.5 * CONTROL_HZ)
 """Control steps that a goal has to be kept to count: half a second."""
-# What MuJoCo counts and goes on after with wrong physics.
-_FATAL: dict[int, str] = {
-    int(mujoco.mjtWarning.mjWARN_CONTACTFULL): "its memory for contacts is full",
-    int(mujoco.mjtWarning.mjWARN_CNSTRFULL): "its memory for constraints is full",
-    int(mujoco.mjtWarning.mjWARN_BADQPOS): "a position is not finite or huge",
-    int(mujoco.mjtWarning.mjWARN_BADQVEL): "a velocity is not finite or huge",
-    int(mujoco.mjtWarning.mjWARN_BADQACC): "an acceleration is not finite or huge",
-    int(mujoco.mjtWarning.mjWARN_BADCTRL): "a control is not finite",
-}
 
 
 class TabletopVectorEnv(VectorEnv):
@@ -57,6 +49,7 @@ class TabletopVectorEnv(VectorEnv):
         "lookat": (0.36, 0.0, 0.16),
     }
     walks: ClassVar[bool] = False
+    default_camera_config: ClassVar[None] = None
 
     def __init__(
         self,
@@ -92,7 +85,6 @@ class TabletopVectorEnv(VectorEnv):
         self.controller = Controller(self.kinematics, num_envs, mode=control, rest=self._rest)
         self._initial_row: NDArray[np.float64] = self.batch.state[0].copy()
         self._ctrl: NDArray[np.float64] = self.batch.bind("ctrl")
-        self._warnings: NDArray[np.int32] = self.batch.warning[:, :, 1]
         if isinstance(randomise, str):
             randomise = randomisation.terms(randomise, self.model)
         self._randomiser = Randomiser(randomise, self.model, self.batch) if randomise else None
@@ -100,6 +92,7 @@ class TabletopVectorEnv(VectorEnv):
         self._colour: NDArray[np.float32] | None = self.batch.expand("geom_rgba") if coloured else None
         self.layout = np.zeros((num_envs, len(layout.NAMES)))
         self._reader = Reader(self.batch, self.addresses, self.kinematics, self.task)
+        self._faults = Faults(env_id, self.batch, self._reader)
         self._limit = np.iinfo(np.int64).max if limit is None else limit
         self._steps, self._episode = np.zeros(num_envs, np.int64), np.zeros(num_envs, np.int64)
         self._held: NDArray[np.int64] = np.zeros(num_envs, np.int64)
@@ -121,8 +114,6 @@ class TabletopVectorEnv(VectorEnv):
         spaces["instruction"] = box(0, words - 1, (language.LENGTH,), np.int64)
         self.single_observation_space = gymnasium.spaces.Dict(spaces, sort_keys=False)
         self.single_action_space = self.controller.action_space()
-        self._low, self._high = (np.asarray(b, np.float64) for b in (self.single_action_space.low,
-                                                                     self.single_action_space.high))  # fmt: skip
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         units = {"state": observation.STATE_UNIT, "privileged": observation.PRIVILEGED_UNIT, "instruction": "tokens"}
@@ -135,7 +126,6 @@ class TabletopVectorEnv(VectorEnv):
             success=f"{self.task.success}, kept for half a second",
             exact_state=True,
         )
-        self.action_unit = UNITS[self.controller.mode]
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -166,16 +156,14 @@ class TabletopVectorEnv(VectorEnv):
         """Apply `actions [N, A]` (see `robotrl.envs.tabletop.controller`) for one control step in every row."""
         if self._seed is None:
             raise RobotRLError("No episode has started yet. Call reset() before step().")
-        self._check_actions(actions)
         c = self.controller
         start, fingers = c.q, c.fingers
-        c.command(actions.astype(np.float64), self._low, self._high)
+        c.command(actions)
         for part in range(1, RAMP + 1):
             self._ctrl[:, :7] = start + (part / RAMP) * (c.q - start)
             self._ctrl[:, 7] = fingers + (part / RAMP) * (c.fingers - fingers)
-            self._simulate(self.substeps * part // RAMP - self.substeps * (part - 1) // RAMP)
-        if self._warnings[:, list(_FATAL)].any() or self._reader.astray().any():
-            self._raise_warning()
+            self._faults.step(self.substeps * part // RAMP - self.substeps * (part - 1) // RAMP)
+        self._faults.check(self._seed, self._episode, self._steps)
         before = self._progress.copy() if self._shaped else None
         met = self._observe(slice(None))
         self._held = np.where(met, self._held + 1, 0)
@@ -199,40 +187,6 @@ class TabletopVectorEnv(VectorEnv):
         if self._autoreset and done.any():
             self._restart(done, infos)
         return self._returned_obs(), reward, terminated, truncated, infos
-
-    def _check_actions(self, actions: NDArray[np.floating[Any]]) -> None:
-        shape = (self.num_envs, len(self._low))
-        if actions.shape != shape:
-            raise RobotRLError(
-                f"Actions have shape {tuple(actions.shape)}, but {self.env_spec.id} with {self.num_envs} envs takes "
-                f"{shape}: {self.action_unit}."
-            )
-        if not np.isfinite(actions).all():
-            row = int(np.flatnonzero(~np.isfinite(actions).all(axis=1))[0])
-            raise RobotRLError(
-                f"The action of row {row} is not finite: {actions[row].tolist()}. Nothing moved; mend the policy."
-            )
-
-    def _simulate(self, steps: int) -> None:
-        try:
-            self.batch.step(nstep=steps)
-        except SimulationError as error:
-            raise RobotRLError(
-                f"MuJoCo cannot simulate {self.env_spec.id}: {error} Where memory ran out, make the env with a larger "
-                "option 'memory' (bytes)."
-            ) from error
-
-    def _raise_warning(self) -> None:
-        found = np.argwhere(self._warnings[:, list(_FATAL)])
-        if len(found):
-            row, reason = found[0][0], list(_FATAL.values())[found[0][1]]
-        else:
-            row, reason = np.flatnonzero(self._reader.astray())[0], "an object has been hurled off the table"
-        raise RobotRLError(
-            f"The simulation of {self.env_spec.id} went wrong in row {row} (episode {self._episode[row]} of seed "
-            f"{self._seed}, step {self._steps[row]}): {reason}. What follows would not be physics. Use milder "
-            "randomisation or a smaller timestep; for full memory, make the env with a larger option 'memory' (bytes)."
-        )
 
     def _restart(self, done: NDArray[np.bool_], infos: dict[str, Any]) -> None:
         rows = np.flatnonzero(done).astype(np.int32)
@@ -373,11 +327,6 @@ class TabletopVectorEnv(VectorEnv):
         """Write the simulation `row` as it is now into `data`, with all that follows from its positions."""
         mujoco.mj_setState(self.model, data, self.batch.state[row], mujoco.mjtState.mjSTATE_INTEGRATION.value)
         mujoco.mj_forward(self.model, data)
-
-    @property
-    def default_camera_config(self) -> None:
-        """The suite's own view is `view`."""
-        return None
 
     def close_extras(self, **kwargs: Any) -> None:
         """Free the renderer, if pictures were taken."""

@@ -68,12 +68,12 @@ def frames(
     episode: Iterator[Any], *, height: int, width: int, camera: str | None = None, linger: int = 10
 ) -> Iterator[NDArray[np.uint8]]:
     """Pictures `[height, width, 3]` of an episode that `play` plays, the last one shown for `linger` frames more."""
-    picture = None
+    pictures: list[NDArray[np.uint8]] = []
     for env in episode:
-        picture = env.render_rows([0], height=height, width=width, camera=camera)[0]
-        yield picture
-    for _ in range(linger if picture is not None else 0):
-        yield picture
+        pictures = [env.render_rows([0], height=height, width=width, camera=camera)[0]]
+        yield pictures[0]
+    for _ in range(linger):
+        yield from pictures
 
 
 def has_display() -> bool:

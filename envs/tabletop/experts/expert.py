@@ -57,7 +57,7 @@ class Expert:
         RobotRLError: there is no expert for that env.
     """
 
-    obs_groups = ("state", "privileged")
+    obs_groups: tuple[str, ...] = ("state", "privileged")
 
     def __init__(self, config: Any, spec: EnvSpec) -> None:
         self.config = config if isinstance(config, ExpertConfig) else ExpertConfig()
