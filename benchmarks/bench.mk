@@ -6,7 +6,7 @@ SPINE := import_time memory env_vs_envpool env_vs_sb3 env_vs_raw ppo_vs_sb3_spee
 
 OFFPOLICY_SPEED := sac_vs_sb3_speed rlpd_critic_speed
 OFFPOLICY := sac_reference rlpd_sparse rlpd_ablation ailboost_one_demo ailboost_demos
-TABLETOP := experts speed
+TABLETOP := experts speed loader_vs_lerobot record
 
 .PHONY: bench-spine bench-spine-smoke bench-offpolicy bench-offpolicy-smoke bench-tabletop bench-tabletop-smoke bench-report
 

@@ -46,7 +46,9 @@ def picture_sheet(dataset: Dataset, number: int, path: str | Path) -> Path:
             if j == 0:
                 axes.set_ylabel(camera.removeprefix("obs/image/"), fontsize=8)
     for i, name in enumerate(curves, len(cameras)):
-        _curve(figure.add_subplot(grid[i, :]), name, arrays[name][rows], dataset.fps)
+        values = arrays[name][rows]
+        title, values = _scaled(dataset, values) if name == "action" else (name, values)
+        _curve(figure.add_subplot(grid[i, :]), title, values, dataset.fps)
     figure.suptitle(_title(episode), fontsize=9)
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -54,12 +56,24 @@ def picture_sheet(dataset: Dataset, number: int, path: str | Path) -> Path:
     return target
 
 
+def _scaled(dataset: Dataset, actions: Any) -> tuple[str, Any]:
+    """Actions as shares of their range, [-1, 1], where the env is known: metres and radians do not fit on one axis."""
+    spec = dataset.env_spec
+    if spec is None or spec.action.kind == "discrete":
+        return "action", actions
+    low, high = (np.reshape(bound, spec.action.shape) for bound in (spec.action.low, spec.action.high))
+    if not np.isfinite([low, high]).all():
+        return "action", actions
+    return "action, scaled", 2 * (actions - low) / np.maximum(high - low, 1e-9) - 1
+
+
 def _curve(axes: Any, name: str, values: Any, fps: float) -> None:
     flat = values.reshape(len(values), -1)[:, :_MOST_LINES]
     seconds = np.arange(len(flat)) / fps
     axes.plot(seconds, flat, linewidth=0.9, label=[str(i) for i in range(flat.shape[1])])
     axes.set_xlim(0, max(seconds[-1], 1 / fps))
-    axes.set_ylabel(f"{name} over seconds", fontsize=8)
+    axes.set_ylabel(name, fontsize=8)
+    axes.set_xlabel("s", fontsize=7, labelpad=1)
     axes.tick_params(labelsize=7)
     if flat.shape[1] > 1:
         axes.legend(fontsize=6, ncols=flat.shape[1], loc="upper right", frameon=False)

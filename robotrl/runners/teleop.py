@@ -169,8 +169,8 @@ class Person:
         return command
 
     def _view(self) -> NDArray[np.uint8]:
-        frames: NDArray[np.uint8] = self.env.render_rows([0], height=480, width=640, camera=self.config.camera)
-        return frames[0]
+        frame: NDArray[np.uint8] = self.env.render_rows([0], height=480, width=640, camera=self.config.camera)[0]
+        return frame
 
     def _text(self, *, waiting: bool) -> str:
         said = getattr(self.env.unwrapped, "instructions", None) if self.env is not None else None
