@@ -122,7 +122,7 @@ class Dataset:
         keys = {name: self.fields[name] for name in fields}
         wanted = {key: self.features[key] for key in (*keys.values(), *names.INDICES)}
         needed = self.total_frames * sum(feature.row_bytes for feature in wanted.values())
-        _check_memory(needed, f"The data set {self.root}")
+        check_memory(needed, f"The data set {self.root}")
         columns = {k: np.empty((self.total_frames, *_row(f)), f.dtype) for k, f in wanted.items()}
         seen = np.zeros(self.total_frames, np.bool_)
         for path in self._data_files():
@@ -337,12 +337,12 @@ def _check_indices(features: dict[str, Feature], source: str) -> None:
         raise RobotRLError(f"{source} declares no {missing}, which every LeRobotDataset v3.0 has.")
 
 
-def _check_memory(needed: int, what: str) -> None:
+def check_memory(needed: int, what: str) -> None:
     """Raise where more is asked for than the machine has free; before anything is allocated."""
     free = _free_memory()
     if free is not None and needed > free:
         raise RobotRLError(
-            f"{what} needs {needed / 1e9:.1f} GB of memory for its numbers, and {free / 1e9:.1f} GB are free. Read "
+            f"{what} needs {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free. Read "
             "fewer groups, or split it."
         )
 
@@ -365,4 +365,4 @@ def _ranges(numbers: Sequence[int]) -> str:
     return str(first) if first == last else f"{first} to {last}"
 
 
-__all__ = ["Clip", "Dataset", "EpisodeInfo"]
+__all__ = ["Clip", "Dataset", "EpisodeInfo", "check_memory"]

@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robotrl.data.dataset import Dataset
+from robotrl.data.dataset import Dataset, check_memory
 from robotrl.data.tables import open_parquet
-from robotrl.data.video import decode_picture
+from robotrl.data.video import decode_picture, size_limit
 from robotrl.types import RobotRLError
 
 Rows = NDArray[np.int64]
@@ -154,6 +154,7 @@ class VideoFile:
 
         context: Any = av.CodecContext.create(self._codec, "r")
         context.extradata = self._extradata
+        context.options = size_limit(*self.size)
         context.thread_count = 1  # threads inside a decoder only add delay; files are decoded side by side instead
         pair = context, VideoReformatter()
         self._decoders[decoder] = pair
@@ -295,7 +296,9 @@ class Frames:
         """The encoded pictures of a camera that has no videos, by row."""
         dataset, key = self._dataset, self._dataset.fields[name]
         found: list[bytes] = []
-        for path in dict.fromkeys(dataset.data_path(*e.data) for e in dataset.episodes):
+        paths = list(dict.fromkeys(dataset.data_path(*e.data) for e in dataset.episodes))
+        check_memory(sum(path.stat().st_size for path in paths), f"The pictures of {key} in {dataset.root}")
+        for path in paths:
             with open_parquet(path) as file:
                 column = file.read(columns=[key], use_threads=False).column(key).combine_chunks()
             fields = [f.name for f in column.type] if hasattr(column.type, "fields") or column.type.num_fields else []

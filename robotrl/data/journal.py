@@ -164,7 +164,7 @@ class Journal:
             free = shutil.disk_usage(self.root).free
             return (
                 f"{what} could not be saved: the disk of {self.root} is full ({free / 1e6:.1f} MB free). {kept} "
-                "Free some space and save it again."
+                "Free some space and try again."
             )
         return f"{what} could not be saved in {self.root}: {error}. {kept}"
 

@@ -139,6 +139,11 @@ def cut_packets(container: Any, stream: Any, cut: Cut, fps: float) -> list[Any]:
     return found
 
 
+def size_limit(height: int, width: int) -> dict[str, str]:
+    """A decoder's option that makes a picture much larger than declared an error, before memory is taken for it."""
+    return {"max_pixels": str((height + 64) * (width + 64))}  # coded sizes are rounded up
+
+
 def encode_png(image: NDArray[np.uint8]) -> bytes:
     """One picture `[3, H, W]`, exactly."""
     import av
@@ -162,6 +167,7 @@ def decode_picture(data: bytes, height: int, width: int) -> NDArray[np.uint8]:
     if png and (int.from_bytes(data[16:20]), int.from_bytes(data[20:24])) != (width, height):
         raise ValueError("a picture of another size than declared")
     codec: Any = av.CodecContext.create("png" if png else "mjpeg", "r")
+    codec.options = size_limit(height, width)
     try:
         frames = [*codec.decode(av.Packet(data)), *codec.decode(None)]
     except av.error.FFmpegError as error:
@@ -172,4 +178,4 @@ def decode_picture(data: bytes, height: int, width: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image)
 
 
-__all__ = ["Cut", "clip_info", "decode_picture", "encode_clips", "encode_png", "join_clips", "rate"]
+__all__ = ["Cut", "clip_info", "decode_picture", "encode_clips", "encode_png", "join_clips", "rate", "size_limit"]

@@ -5,7 +5,9 @@ import dataclasses
 import json
 import re
 import shutil
+from fractions import Fraction
 
+import av
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -155,7 +157,7 @@ def test_gaps_nan_and_rows_of_other_episodes_are_found(root):
 def test_more_than_the_memory_is_refused_before_it_is_allocated(root, monkeypatch):
     monkeypatch.setattr("robotrl.data.dataset._free_memory", lambda: 10_000_000)
     edit(root / INFO, lambda d: d["features"]["action"].update(shape=[1 << 14, 1 << 10]))
-    assert "GB of memory for its numbers, and 0.0 GB are free" in said(root)
+    assert "GB of memory, and 0.0 GB are free" in said(root)
 
 
 @pytest.mark.parametrize(
@@ -195,3 +197,30 @@ def test_no_episodes_are_an_error_that_says_how_to_record_some(tmp_path):
         writer.save(made.episode(1, env))
     with pytest.raises(RobotRLError, match=r"has no successful episodes. Record some with: robotrl collect"):
         EpisodeDataset(tmp_path / "f", successful=True)
+
+
+def test_a_picture_much_larger_than_declared_is_refused_before_memory_is_taken(tmp_path):
+    from robotrl.data.video import decode_picture, encode_png
+
+    small, huge = np.zeros((3, 16, 16), np.uint8), np.zeros((3, 3000, 3000), np.uint8)
+    np.testing.assert_array_equal(decode_picture(encode_png(small), 16, 16), small)
+    with pytest.raises(ValueError, match="of another size than declared"):
+        decode_picture(encode_png(huge), 16, 16)
+    codec = av.CodecContext.create("mjpeg", "w")
+    codec.width = codec.height = 3000
+    codec.pix_fmt, codec.time_base = "yuvj420p", Fraction(1)
+    frame = av.VideoFrame.from_ndarray(huge.transpose(1, 2, 0).copy(), format="rgb24").reformat(format="yuvj420p")
+    jpeg = b"".join(bytes(p) for p in [*codec.encode(frame), *codec.encode(None)])
+    assert decode_picture(jpeg, 3000, 3000).shape == (3, 3000, 3000)
+    with pytest.raises(ValueError, match="a damaged picture"):
+        decode_picture(jpeg, 16, 16)
+
+
+def test_a_table_that_claims_more_numbers_than_declared_is_refused_from_its_footer(root):
+    rows = pq.read_metadata(root / DATA).num_rows
+
+    def swell(columns):
+        columns["action"] = pa.array([[0.0] * 5000] * rows, pa.list_(pa.float32()))
+
+    rewrite(root / DATA, swell)
+    assert f"'action' holds {rows * 5000} numbers in {rows} rows" in said(root)
