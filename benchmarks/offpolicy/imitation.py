@@ -63,7 +63,7 @@ class Bench:
     def expert(self, task: str) -> Path:
         """The run directory of the task's expert, trained if there is none."""
         run = self._experts / task
-        settings = {"total_env_steps": EXPERT_STEPS[task], "checkpoint_every": 0, "eval_every": 10_000}
+        settings: dict[str, Any] = {"total_env_steps": EXPERT_STEPS[task], "checkpoint_every": 0, "eval_every": 10_000}
         if self.smoke:
             settings |= TINY | {"learner.random_env_steps": 100}
         training.robotrl(run, _train("sac", task, 0, settings), threads=1)
@@ -118,13 +118,19 @@ class Bench:
 
 def record(file: lib.ResultFile, arm: str, task: str, seed: int, result: Imitation) -> None:
     """The scores, curves, members and minutes of one run, under `<arm>/<task>/...`."""
-    facts = {"wall_s": result.minutes * 60.0, "env_steps": result.env_steps, "commit": result.commit, "replace": True}
+
+    def put(what: str, value: float, unit: str) -> None:
+        file.record(
+            f"{arm}/{task}/{what}", seed, value, unit=unit, wall_s=result.minutes * 60.0, env_steps=result.env_steps,
+            commit=result.commit, replace=True,
+        )  # fmt: skip
+
     for policy, score in result.scores.items():
-        file.record(f"{arm}/{task}/{policy}", seed, score, unit="share of the expert's return", **facts)
+        put(policy, score, "share of the expert's return")
         file.add_curve(result.curves[policy].rows(f"{arm} {policy}", task, seed))
-    file.record(f"{arm}/{task}/minutes", seed, result.minutes, unit="min", **facts)
+    put("minutes", result.minutes, "min")
     if result.members:
-        file.record(f"{arm}/{task}/members", seed, result.members, unit="members", **facts)
+        put("members", result.members, "members")
     said = ", ".join(f"{policy} {score:.3f}" for policy, score in result.scores.items())
     command.say(f"{arm}/{task} seed {seed}: {said} of the expert in {result.minutes:.1f} min")
 

@@ -22,6 +22,15 @@ def test_a_run_is_read_back_with_metrics_evaluations_and_policies(write_run):
     assert "final" in text
 
 
+def test_evaluations_of_a_learners_other_policies_are_read_by_name(write_run):
+    root = write_run("a")
+    (root / "eval" / "mixture").mkdir()
+    (root / "eval" / "mixture" / "50.json").write_bytes((root / "eval" / "25000.json").read_bytes())
+    run = load_run(root)
+    assert list(run.evaluations_of("mixture")) == [50]
+    assert 50 not in run.evaluations
+
+
 def test_a_run_that_is_still_writing_can_be_read(write_run):
     root = write_run("a", broken_tail=True)
     assert len(load_run(root).metrics) == 100
