@@ -83,11 +83,23 @@ class Sight:
         return yaw - QUARTER * np.round((yaw - towards) / QUARTER)
 
     def grasp_yaw(self) -> Float:
-        """How to turn the tool to take the chosen block: along its sides, where the fingers meet no other block."""
+        """How to turn the tool to take the chosen block: along its sides, where fingers and palm meet nothing else."""
         first = self.square(self.yaw_of(self.chosen))
         second = first - np.sign(np.where(first == 0, 1.0, first)) * QUARTER
         room = [self._room(yaw) for yaw in (first, second)]
-        return np.where((room[0] < 0.035) & (room[1] > room[0]), second, first)
+        under = [self._under_the_palm(yaw) for yaw in (first, second)]
+        cramped = under[0] | ((room[0] < 0.035) & (room[1] > room[0]))
+        return np.where(cramped & ~under[1], second, first)
+
+    def _under_the_palm(self, yaw: Float) -> Bool:
+        """Whether the palm, 20 x 6 cm, would come down on a stack beside the chosen block, `[n]`."""
+        c, s = np.cos(yaw), np.sin(yaw)
+        found = np.zeros(len(yaw), np.bool_)
+        for k in range(self.objects.shape[1]):
+            x, y, z = (self.objects[:, k] - self.held).T
+            tall = self.present[:, k] & (k != self.chosen) & (z > 0.03)
+            found |= tall & (np.abs(c * y - s * x) < 0.13) & (np.abs(c * x + s * y) < 0.06)
+        return found
 
     def _room(self, yaw: Float) -> Float:
         """From the open fingers to the nearest other object's middle, `[n]` m."""

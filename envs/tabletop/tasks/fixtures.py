@@ -243,7 +243,7 @@ class Store(TabletopTask):
         draw["opening"] = draw.rng.uniform(0.0, 0.01)
         x, y = draw["fixture/x"], draw["fixture/y"]
         for back in (-0.1, 0.0, 0.1, 0.22):  # the cabinet, and where its drawer goes
-            draw.keep_clear(x - back, y, 0.13)
+            draw.keep_clear(x - back, y, 0.18)  # the palm, 20 cm wide, fits between it and a block
         area = (-0.26, 0.04) if side > 0 else (-0.04, 0.26)
         draw.put(("object0", "object1"), [BLOCK_RADIUS] * 2, area=((0.36, 0.58), area))
         draw.colour("object0", ("object1",))
