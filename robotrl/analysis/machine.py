@@ -22,6 +22,9 @@ MIN_FREE_GB, MIN_WRITE_MB_S, MIN_MEMORY_GB = 2.0, 30.0, 2.0
 _IMPORT_NAMES = {"hydra-core": "hydra"}
 _OPTIONAL = {
     "dm-control": ("dmc", "envs dmc/<domain>-<task>"),
+    "pyarrow": ("data", "robotrl collect and everything else with data sets"),
+    "minari": ("data", "Minari data sets in and out"),
+    "lerobot": ("vla", "LeRobot's own classes"),
     "stable-baselines3": ("sb3", "using the envs from Stable-Baselines3"),
     "optuna": ("tune", "robotrl tune"),
     "wandb": ("wandb", "wandb=true"),

@@ -1,4 +1,4 @@
-"""`kill -9` at any moment of a recording: what `save` has returned for is there, bit for bit, also for LeRobot."""
+"""`kill -9` at any moment of a recording: what `save` has returned for is there, bit for bit."""
 
 import multiprocessing
 import random
@@ -45,7 +45,7 @@ def check(root, count):
     return dataset
 
 
-@pytest.mark.parametrize(("together", "kills"), [(1, 4), (3, 3)])
+@pytest.mark.parametrize(("together", "kills"), [(1, 3), (3, 2)])
 def test_no_finished_episode_is_lost_to_kills_at_random_moments(tmp_path, together, kills):
     root, said, rng = tmp_path / "d", tmp_path / "said", random.Random(together)
     for _ in range(kills):
@@ -64,9 +64,3 @@ def test_no_finished_episode_is_lost_to_kills_at_random_moments(tmp_path, togeth
     repair(root)
     dataset = check(root, promised(said))
     assert len({e.data for e in dataset.episodes}) < len(dataset.episodes), "small files were joined"
-    lerobot = pytest.importorskip("lerobot.datasets.lerobot_dataset")
-    theirs = lerobot.LeRobotDataset("made/up", root=root, return_uint8=True)
-    assert theirs.num_episodes == dataset.total_episodes
-    row = dataset.episodes[-1].start
-    last = made.episode(dataset.episodes[-1].index % 8, made.spec("front"))
-    np.testing.assert_array_equal(theirs[row]["observation.state"].numpy(), last.steps["obs/state"][0])

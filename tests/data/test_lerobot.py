@@ -13,6 +13,7 @@ from robotrl.data.repair import repair, salvage
 from robotrl.replay import EpisodeDataset
 from robotrl.types import Part, RobotRLError
 from tests.data import made
+from tests.data.test_repair import stopped
 
 lerobot = pytest.importorskip("lerobot.datasets.lerobot_dataset")
 
@@ -217,3 +218,14 @@ def test_a_recording_that_lerobot_left_in_the_middle_is_salvaged(foreign, tmp_pa
     assert [f"Episode {i} is lost" in line for i, line in zip(lost, lines, strict=False)] == [True] * len(lost)
     assert theirs(tmp_path / "rest").num_episodes == 5 - len(lost)
     EpisodeDataset(tmp_path / "rest", groups=["state", "image/top"])
+
+
+def test_a_recording_of_ours_that_was_killed_is_read_by_lerobot_once_repaired(tmp_path, monkeypatch):
+    stopped(tmp_path / "d", monkeypatch, "_apply")
+    repair(tmp_path / "d")
+    other = theirs(tmp_path / "d", return_uint8=True)
+    assert other.num_episodes == 2
+    last = made.episode(1, made.spec("front"))
+    item = other[len(other) - 1]
+    np.testing.assert_array_equal(item["observation.state"].numpy(), last.steps["obs/state"][-1])
+    assert np.abs(item["observation.images.front"].numpy().astype(int) - last.steps["obs/image/front"][-1]).mean() < 4
