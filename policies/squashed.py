@@ -14,7 +14,7 @@ from robotrl.functional.distributions import gaussian_log_prob, squash_correctio
 from robotrl.policies.actions import ActionMap
 from robotrl.policies.config import PolicyConfig
 from robotrl.policies.stochastic import StochasticPolicy
-from robotrl.types import EnvSpec, Extras, Obs, RobotRLError, State
+from robotrl.types import EnvSpec, Extras, Obs, Policy, RobotRLError, State
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 """Bounds of the log-deviation before squashing. A scaled tanh keeps it inside, whose gradient never vanishes as that of
@@ -123,19 +123,22 @@ class UniformPolicy:
         spec: of the env.
         groups: that the policy it stands in for reads.
         device: where actions are made.
+        stands_for: a policy with a memory that will go on from here: its state is kept for it. None: there is none.
     """
 
-    def __init__(self, spec: EnvSpec, groups: tuple[str, ...], device: torch.device) -> None:
-        self.obs_groups = groups
+    def __init__(
+        self, spec: EnvSpec, groups: tuple[str, ...], device: torch.device, *, stands_for: Policy | None = None
+    ) -> None:
+        self.obs_groups, self._stands_for = groups, stands_for
         self._actions = ActionMap(spec.action).to(device)
 
     def initial_state(self, num_envs: int) -> State:
-        """Nothing: it has no memory."""
-        return {}
+        """That of the policy it stands in for."""
+        return {} if self._stands_for is None else self._stands_for.initial_state(num_envs)
 
     def reset_state(self, state: State, done: Tensor) -> State:
-        """Nothing to reset."""
-        return state
+        """As the policy it stands in for."""
+        return state if self._stands_for is None else self._stands_for.reset_state(state, done)
 
     def act(self, obs: Mapping[str, Tensor], state: State, *, explore: bool) -> tuple[Tensor, Extras, State]:
         """A uniform action; its density in [-1, 1] units is 1/2 a dimension."""

@@ -95,6 +95,7 @@ learners = Registry(
         "sac": "robotrl.learners.sac:SAC",
         "bc": "robotrl.learners.bc:BC",
         "dac": "robotrl.learners.dac:DAC",
+        "flashsac": "robotrl.learners.flashsac:FlashSAC",
         "ailboost": "robotrl.learners.ailboost:AILBoost",
     },
 )
@@ -106,6 +107,7 @@ policies = Registry(
         "gru": "robotrl.policies.stochastic:StochasticPolicy",
         "mixture": "robotrl.policies.mixture:MixturePolicy",
         "squashed": "robotrl.policies.squashed:SquashedPolicy",
+        "flash": "robotrl.policies.flash:FlashPolicy",
         "random": "robotrl.policies.random:RandomPolicy",
         "expert": "robotrl.envs.tabletop.experts:Expert",
     },

@@ -73,3 +73,25 @@ def categorical_entropy(logits: Tensor) -> Tensor:
     """Entropy in nats, `[..., K] -> [...]`."""
     log_prob = torch.log_softmax(logits, -1)
     return -(log_prob.exp() * log_prob).sum(-1)
+
+
+def project_categorical(chances: Tensor, values: Tensor, limit: float) -> Tensor:
+    """A distribution over any values as one over even bins with the same mean (Bellemare et al. 2017, eq. 7).
+
+    Each value gives its probability to the two bins next to it, by nearness; values beyond the bins go to the last one.
+
+    Args:
+        chances: `[B, K]`, sums to 1.
+        values: `[B, K]`, what each of them is worth.
+        limit: the K bins reach from minus to plus this.
+
+    Returns:
+        `[B, K]`, sums to 1.
+    """
+    last = chances.shape[-1] - 1
+    place = (values.clamp(-limit, limit) + limit) * (last / (2.0 * limit))
+    lower = place.floor().clamp_(0, last - 1)
+    upper_share = place - lower
+    index = lower.long()
+    projected = torch.zeros_like(chances).scatter_add_(-1, index, chances * (1.0 - upper_share))
+    return projected.scatter_add_(-1, index + 1, chances * upper_share)

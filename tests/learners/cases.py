@@ -29,6 +29,7 @@ TASKS = {
     ("gru", "continuous"): envs.MemoryContinuous,
     ("gru", "discrete"): envs.Memory,
     ("squashed", "continuous"): envs.Target,
+    ("flash", "continuous"): envs.Target,
 }
 """A tiny task for each kind of policy and action; memory is what a recurrent policy needs."""
 
@@ -80,6 +81,12 @@ def _sac_value(learner: Any, obs: Obs) -> Tensor:
     return learner.critics(torch.cat([learner.critic_inputs(obs)["vector"], action], -1)).mean(0).squeeze(-1)
 
 
+def _flashsac_value(learner: Any, obs: Obs) -> Tensor:
+    action = learner.policy.deterministic(learner.policy.net.net(obs["state"]))
+    x = torch.cat([obs["state"], action], -1)
+    return learner._value(learner.critics(x)).mean(0)
+
+
 class Demonstrator:
     """Does what `envs.Target` shows; nothing in envs that show something else."""
 
@@ -120,7 +127,7 @@ _FAST = {"learning_rate": 5e-3, "lr_schedule": "constant", "gamma": 0.5, "num_ep
 
 CASES = {
     "ppo": Case(
-        combinations=tuple(combination for combination in TASKS if combination[0] != "squashed"),
+        combinations=tuple(combination for combination in TASKS if combination[0] in ("mlp", "cnn", "gru")),
         losses=lambda learner: set(learner._coef),
         value=_ppo_value,
         value_config={
@@ -170,6 +177,22 @@ CASES = {
                              "It has no value: it learns from what was done, not from rewards.")
         | {"importance_ratios_are_one_before_the_first_gradient_step":
            "It collects nothing and uses no importance ratios."},
+    ),
+    "flashsac": Case(
+        combinations=(("flash", "continuous"),),
+        losses=lambda learner: set(learner._coef),
+        value=_flashsac_value,
+        value_config={"gamma": 0.9, "entropy_backup": False, "learning_rate": 5e-3, "final_learning_rate": 1e-3,
+                      "tau": 0.2, "batch_size": 64, "normalise_reward": False, "value_range": 20.0},
+        value_iterations=120,
+        learning={
+            ("flash", "continuous"): Learning(
+                -0.25, 120, config={"learning_rate": 2e-3, "final_learning_rate": 2e-3, "gamma": 0.5, "tau": 0.05,
+                                   "batch_size": 128},
+            ),
+        },
+        quick={"batch_size": 16, "random_env_steps": 0, "critic_hidden": [16, 16]},
+        schedule={"rollout_steps": 12, "updates": 8.0},
     ),
     "dac": Case(
         combinations=(("squashed", "continuous"),),

@@ -28,6 +28,9 @@ TINY_LEARNER = {
     "ppo": ("learner.num_epochs=2", "learner.num_minibatches=2"),
     "sac": ("learner.batch_size=16", "learner.random_env_steps=128", "schedule.updates=2"),
     "bc": ("learner.batch_size=16", "schedule.rollout_steps=64"),
+    "flashsac": (
+        "learner.batch_size=16", "learner.random_env_steps=128", "schedule.updates=2", "learner.critic_hidden=[8]",
+    ),
     "dac": (*_ADVERSARIAL,),
     "ailboost": (
         *_ADVERSARIAL, "learner.member_env_steps=40", "learner.explore_env_steps=40", "learner.discriminator_updates=4",
