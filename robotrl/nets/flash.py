@@ -70,7 +70,7 @@ class FlashNet(nn.Module):
         for i in range(1, len(norms), 2):
             inner = F.relu(norms[i](F.linear(h, weights[i]), of_batch=of_batch))
             h = h + F.relu(norms[i + 1](F.linear(inner, weights[i + 1]), of_batch=of_batch))
-        return F.linear(F.rms_norm(h, self.gain.shape, self.gain, 1e-6), weights[-1], self.bias)
+        return F.linear(F.rms_norm(h, self.gain.shape, self.gain, 1e-6), weights[-1], self.bias).float()
 
     @torch.no_grad()
     def normalise(self) -> None:
