@@ -35,9 +35,9 @@ TARGET = every(
 )
 NOTE = (
     "Mean return of 10 deterministic episodes after 250,000 env steps, normalised by task: 0 is a random policy, 1 "
-    "is TD3 after a million steps; the statistic is the mean over tasks and seeds. Published on these four (-v4 tasks): "
-    "SAC 0.69, CrossQ 1.05, FlashSAC at its full size 1.24. `at_100k` is the return of HalfCheetah after 100,000 env "
-    "steps (published: SAC 6,156, CrossQ 8,112, FlashSAC 9,815). `seconds` is the training time of a run, evaluations "
+    "is TD3 after a million steps; the statistic is the mean over tasks and seeds. Published on these four (-v4): SAC "
+    "0.69, CrossQ 1.05, FlashSAC at its full size 1.24. `at_100k` is the return of HalfCheetah after 100,000 env steps "
+    "(published: SAC 6,156, CrossQ 8,112, FlashSAC 9,815). `seconds` is the training time of a run, evaluations "
     "excluded; runs are single-threaded, and the ratio means something where both arms went side by side."
 )
 

@@ -78,8 +78,9 @@ class Run:
         torch.set_num_threads(config.num_threads or _default_threads(policy))
         self.learner = learner_class(policy, spec, config.learner, num_envs=config.num_envs)
         parts = self.learner.batch_spec
+        groups = dict.fromkeys([*policy.obs_groups, *(getattr(config.learner, "critic_groups", None) or ())])
         offline = offline_sources(
-            parts, config.replay, spec, groups=policy.obs_groups, seed=config.seed, device=config.device
+            parts, config.replay, spec, groups=list(groups), seed=config.seed, device=config.device
         )
         self.replay = build_replay(
             learner_class.replay_class, parts, config.replay, spec, num_envs=config.num_envs, seed=config.seed,
