@@ -34,7 +34,7 @@ def appendix(data: dict[str, Any]) -> str:
         return "The simulator alone has not been measured yet."
 
     def rate(arm: str, task: str) -> float:
-        return statistics.median(data["arms"][f"{arm}/{task}"]["values"])
+        return float(statistics.median(data["arms"][f"{arm}/{task}"]["values"]))
 
     says = (
         "raw is the simulator alone on as many threads, without observations, rewards and episodes (see env_vs_raw): "
