@@ -9,11 +9,13 @@ On a machine without a GPU both EGL and OSMesa draw in software; `software_gl` p
 from __future__ import annotations
 
 import atexit
+import contextlib
 import importlib
 import os
 import subprocess
 import sys
 import weakref
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -185,23 +187,27 @@ class OffscreenRenderer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        if not sys.is_finalizing():
+    def __del__(self, _finalizing: Callable[[], bool] = sys.is_finalizing) -> None:  # `sys` may be gone by then
+        if not _finalizing():
             self.close()
 
 
 _live: weakref.WeakSet[OffscreenRenderer] = weakref.WeakSet()
 
 
-@cache
 def _close_at_exit() -> None:
-    """Close what is left open before the display goes: registered after the display's own exit handler, run before."""
+    """Close what is left open before the display goes: registered after its exit handlers, and so run before them.
+
+    Again for every renderer, because other packages (dm_control) may have added a handler of theirs meanwhile.
+    """
+    atexit.unregister(_close_all)
     atexit.register(_close_all)
 
 
 def _close_all() -> None:
     for renderer in list(_live):
-        renderer.close()
+        with contextlib.suppress(Exception):  # the display has gone already, and the process is about to
+            renderer.close()
 
 
 def _gl_context(width: int, height: int) -> Any:

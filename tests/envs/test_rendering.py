@@ -182,3 +182,17 @@ def _resident_mb():
     import psutil
 
     return psutil.Process().memory_info().rss / 1e6
+
+
+@needs_gl
+def test_a_process_that_rendered_in_two_backends_ends_without_a_word():
+    program = (
+        "import numpy as np, robotrl\n"
+        "envs = [robotrl.make_vec(name, num_envs=1) for name in ('Hopper-v5', 'dmc/cartpole-swingup')]\n"
+        "for env in envs:\n"
+        "    env.reset()\n"
+        "    env.render_rows([0], height=16, width=16)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "Exception ignored" not in ended.stderr
+    assert "Traceback" not in ended.stderr
