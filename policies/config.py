@@ -30,6 +30,8 @@ class PolicyConfig:
     """Features of each image encoder."""
     normalise_obs: bool = True
     """Normalise number groups by their running mean and deviation."""
+    world_model: str = "size12m"
+    """Size of the world model that an `rssm` policy carries, `size1m` to `size200m`."""
     members: int = 0
     """Policies that a `mixture` is made of; a learner sets it."""
     member_kind: str = "squashed"

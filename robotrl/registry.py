@@ -97,6 +97,7 @@ learners = Registry(
         "dac": "robotrl.learners.dac:DAC",
         "flashsac": "robotrl.learners.flashsac:FlashSAC",
         "ailboost": "robotrl.learners.ailboost:AILBoost",
+        "dreamer": "robotrl.learners.dreamer:Dreamer",
     },
 )
 policies = Registry(
@@ -110,5 +111,6 @@ policies = Registry(
         "flash": "robotrl.policies.flash:FlashPolicy",
         "random": "robotrl.policies.random:RandomPolicy",
         "expert": "robotrl.envs.tabletop.experts:Expert",
+        "rssm": "robotrl.policies.rssm:RSSMPolicy",
     },
 )

@@ -133,6 +133,8 @@ class Part:
     present go to the others."""
     weight_by: str | None = None
     """A field of weights: rows (first rows, of sequences) are drawn in proportion to it."""
+    newest_first: bool = False
+    """Of sequences: each new stretch of `length` steps is served once, as soon as it is complete, before any other."""
     within_episode: bool = False
     """Sequences end with their first episode: `valid` masks the rest, where the last step is repeated."""
     windows: Mapping[str, Sequence[int]] | None = None

@@ -244,6 +244,46 @@ class SpotContinuous(Spot):
         return -np.square(action[:, 0] - 0.8 * (now[:, 0] - 1.0))
 
 
+class Slide(TinyEnv):
+    """A bead on a wire: actions move it, and it should be in the middle. What comes follows from what was done."""
+
+    actions: ClassVar = Box(-1.0, 1.0, (1,), np.float32)
+
+    def _start(self, episode):
+        secret = super()._start(episode)
+        secret[1:] = np.nan  # not known yet
+        return secret
+
+    def step(self, actions):
+        push = self.push(np.asarray(actions))
+        place = np.clip(self._now()[:, 0] + push, -1.0, 1.0)
+        self._secret[np.arange(self.num_envs), self._step + 1, 0] = place
+        return super().step(actions)
+
+    def push(self, actions):
+        """How far the bead moves, `[N]`."""
+        return 0.5 * actions[:, 0]
+
+    def reward(self, now, step, action):
+        return 1.0 - 2.0 * np.abs(now[:, 0])
+
+    def state_dict(self):
+        return {**super().state_dict(), "secret": self._secret.copy()}
+
+    def load_state_dict(self, state):
+        super().load_state_dict(state)
+        self._secret = np.array(state["secret"])
+
+
+class SlideDiscrete(Slide):
+    """Pushed to one side, not at all, or to the other."""
+
+    actions: ClassVar = Discrete(3)
+
+    def push(self, actions):
+        return 0.5 * (actions - 1.0)
+
+
 class Clock(ConstantReward):
     """Shows the number of the episode in its row, and the step."""
 

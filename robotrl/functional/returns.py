@@ -79,3 +79,28 @@ def n_step(reward: Tensor, terminated: Tensor, valid: Tensor, gamma: float) -> t
     powers = gamma ** torch.arange(len(reward), device=reward.device, dtype=reward.dtype)
     length = valid.sum(0)
     return (powers.unsqueeze(1) * reward * valid).sum(0), (gamma ** length.to(reward.dtype)) * ~terminated[-1]
+
+
+def lambda_returns(reward: Tensor, discount: Tensor, value: Tensor, bootstrap: Tensor, trace: Tensor | float) -> Tensor:
+    """Lambda-returns (Sutton and Barto 2018, eq. 12.20), `R_t = r_t + d_t ((1 - l) v_{t+1} + l R_{t+1})`.
+
+    All arguments belong to the step from t to t+1, so that nothing is shifted in here.
+
+    Args:
+        reward: `[T, ...]`, received on arriving at t+1.
+        discount: `[T, ...]`, gamma times the probability that the episode goes on at t+1.
+        value: `[T, ...]`, v_{t+1}, the value on arriving at t+1.
+        bootstrap: `[...]`, R_T, what the last step continues with.
+        trace: lambda, or `[T, ...]` where it differs, 0 where a sequence is cut.
+
+    Returns:
+        R_t, `[T, ...]`.
+    """
+    keep = discount * trace
+    base = torch.addcmul(reward, discount - keep, value)
+    out = torch.empty_like(base)
+    running = bootstrap
+    for t in range(base.shape[0] - 1, -1, -1):
+        running = torch.addcmul(base[t], keep[t], running)
+        out[t] = running
+    return out

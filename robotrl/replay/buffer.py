@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -41,6 +42,9 @@ class ReplayBuffer:
         self.device = torch.device(device)
         self._storage = RingStorage(capacity // num_envs, num_envs, omit)
         self._sampler = RowSampler(seed, self._storage.take_field)
+        self._fresh: dict[
+            str, tuple[int, Rows]
+        ] = {}  # by part: the next stretch's first step, stretches not yet served
 
     @classmethod
     def from_config(
@@ -95,11 +99,26 @@ class ReplayBuffer:
                 f"{min(storage.steps, storage.length)}. Collect more before the first update "
                 "(schedule.warmup_env_steps), or give the replay a larger capacity."
             )
-        rows = self._sampler.draw(part, first, end, storage.changes)
+        fresh = self._unserved(name, part, first) if part.newest_first and sequence else _NO_ROWS
+        rows = self._sampler.draw(replace(part, batch_size=part.batch_size - len(fresh)), first, end, storage.changes)
         if not sequence:
             return self._deliver(rows)
+        rows = np.concatenate([fresh, rows]) if len(fresh) else rows
         rows = rows + np.arange(part.length)[:, None] * storage.num_envs
         return self._windows_within_episode(rows) if part.within_episode else self._deliver(rows)
+
+    def _unserved(self, name: str, part: Part, first: int) -> Rows:
+        """First rows of stretches that no batch has had, at most a batch of them, oldest first."""
+        storage = self._storage
+        step, waiting = self._fresh.get(name, (0, _NO_ROWS))
+        stride = max(1, part.length - 1)  # the last step of a stretch is the first of the next
+        complete = range(step, storage.steps - part.length + 1, stride)
+        if complete:
+            new = np.asarray(complete)[:, None] * storage.num_envs + np.arange(storage.num_envs)
+            step, waiting = complete[-1] + stride, np.concatenate([waiting, new.reshape(-1)])
+        waiting = waiting[waiting >= first]
+        self._fresh[name] = step, waiting[part.batch_size :]
+        return waiting[: part.batch_size]
 
     def _windows_within_episode(self, rows: Rows) -> Batch:
         """The windows `rows [T, B]`, each cut where its episode or the replay ends."""
@@ -129,9 +148,17 @@ class ReplayBuffer:
 
     def state_dict(self) -> StateDict:
         """Contents (views of them, in pieces) and sampling generator."""
-        return {"storage": self._storage.state_dict(), "generator": self._sampler.generator.bit_generator.state}
+        return {
+            "storage": self._storage.state_dict(),
+            "generator": self._sampler.generator.bit_generator.state,
+            "fresh": {name: {"step": step, "rows": rows} for name, (step, rows) in self._fresh.items()},
+        }
 
     def load_state_dict(self, state: StateDict) -> None:
         """Continue exactly where `state_dict` was taken."""
         self._storage.load_state_dict(state["storage"])
         self._sampler.generator.bit_generator.state = state["generator"]
+        self._fresh = {name: (int(kept["step"]), kept["rows"]) for name, kept in state["fresh"].items()}
+
+
+_NO_ROWS: Rows = np.zeros(0, np.int64)

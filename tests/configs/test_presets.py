@@ -13,7 +13,10 @@ from robotrl.runners.run import Run
 from tests.demos import write_demos
 from tests.runners.conftest import IMITATES
 
-MORE = {"ailboost": ["learner.member_env_steps=16"]}
+MORE = {
+    "ailboost": ["learner.member_env_steps=16"],
+    "dreamer": ["schedule.rollout_steps=4", "learner.batch_length=3", "total_env_steps=64"],
+}
 """Settings without which one iteration of a learner's preset makes no update."""
 ALL = [(learner, preset) for learner in learners.names() for preset in presets(learner)]
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from robotrl.functional.returns import discounted_sums, gae
+from robotrl.functional.returns import discounted_sums, gae, lambda_returns
 
 T, F = True, False
 
@@ -83,3 +83,21 @@ def test_discounted_sums_by_hand_and_across_rollouts():
     assert torch.equal(torch.cat([first, second]), sums)
     assert torch.equal(last, after)
     assert middle.tolist() == [0.0]
+
+
+def test_lambda_returns_are_those_of_a_plain_loop():
+    reward, value = torch.randn(5, 3), torch.randn(5, 3)
+    discount = 0.97 * (torch.rand(5, 3) > 0.2)
+    got = lambda_returns(reward, discount, value, value[-1], 0.9)
+    running = value[-1]
+    for t in reversed(range(5)):
+        running = reward[t] + discount[t] * (0.1 * value[t] + 0.9 * running)
+        torch.testing.assert_close(got[t], running)
+
+
+def test_lambda_returns_end_where_the_trace_is_cut():
+    reward, value, discount = torch.randn(4, 2), torch.randn(4, 2), torch.full((4, 2), 0.9)
+    trace = torch.full((4, 2), 0.95)
+    trace[1] = 0.0
+    got = lambda_returns(reward, discount, value, value[-1], trace)
+    torch.testing.assert_close(got[1], reward[1] + 0.9 * value[1])

@@ -30,6 +30,8 @@ TASKS = {
     ("gru", "discrete"): envs.Memory,
     ("squashed", "continuous"): envs.Target,
     ("flash", "continuous"): envs.Target,
+    ("rssm", "continuous"): envs.Slide,
+    ("rssm", "discrete"): envs.SlideDiscrete,
 }
 """A tiny task for each kind of policy and action; memory is what a recurrent policy needs."""
 
@@ -87,6 +89,13 @@ def _flashsac_value(learner: Any, obs: Obs) -> Tensor:
     return learner._value(learner.critics(x)).mean(0)
 
 
+def _dreamer_value(learner: Any, obs: Obs) -> Tensor:
+    rows = len(next(iter(obs.values())))
+    state, perception = learner.policy.initial_state(rows), learner.policy.perception
+    latents = perception.observe_step(obs, state["action"], torch.ones(rows, dtype=torch.bool), state)
+    return learner.critic.mean(latents.features)
+
+
 class Demonstrator:
     """Does what `envs.Target` shows; nothing in envs that show something else."""
 
@@ -123,6 +132,7 @@ _SHARP = {
     "discriminator_hidden": [64, 64], "discriminator_batch_size": 128, "discriminator_learning_rate": 3e-3,
     "penalty_coef": 1.0,
 }  # fmt: skip
+_DREAM = {"learning_rate": 3e-3, "gamma": 0.8, "horizon": 5, "slow_rate": 0.1, "entropy_coef": 1e-2}
 _FAST = {"learning_rate": 5e-3, "lr_schedule": "constant", "gamma": 0.5, "num_epochs": 4}
 
 CASES = {
@@ -228,6 +238,24 @@ CASES = {
         | {"importance_ratios_are_one_before_the_first_gradient_step":
            "Two policies act in turns while it collects, and it uses no importance ratios."},
     ),
+    "dreamer": Case(
+        combinations=(("rssm", "continuous"), ("rssm", "discrete")),
+        losses=lambda learner: set(learner._coef),
+        value=_dreamer_value,
+        value_config={"gamma": 0.9, "batch_size": 8, "batch_length": 8, "learning_rate": 3e-3, "horizon": 10,
+                      "slow_rate": 0.2},
+        value_iterations=60,
+        learning={
+            ("rssm", "continuous"): Learning(3.0, 90, num_envs=4, config=_DREAM),
+            ("rssm", "discrete"): Learning(3.0, 90, num_envs=4, config=_DREAM),
+        },
+        quick={"batch_size": 8, "batch_length": 8, "warmup_updates": 10, "horizon": 4},
+        schedule={"rollout_steps": 12, "updates": 4.0},
+        exempt={
+            "importance_ratios_are_one_before_the_first_gradient_step":
+                "Dreamer's actor learns from its own imagination: there is no ratio to older data.",
+        },
+    ),
 }  # fmt: skip
 
 
@@ -246,7 +274,7 @@ def make(
     case, learner_class = CASES[name], learners.get(name)
     kind = kind or case.combinations[0][0]
     seed_everything(seed)
-    small = {"hidden": [32, 32], "gru_size": 16, "image_features": 16, "log_std_init": -0.5}
+    small = {"hidden": [32, 32], "gru_size": 16, "image_features": 16, "log_std_init": -0.5, "world_model": "tiny"}
     built = build_policy(PolicyConfig(kind=kind, **small | dict(policy or {})), env.env_spec)
     settings = learner_class.config_class(**{**case.quick, **config})
     learner = learner_class(built, env.env_spec, settings, num_envs=env.num_envs)

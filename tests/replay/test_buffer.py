@@ -343,3 +343,21 @@ def test_a_checkpoint_of_a_large_replay_writes_only_what_changed(tmp_path, monke
     part = {"p": Part(kind="transition", batch_size=64)}
     for left, right in zip(buffer.batches(part, 3), other.batches(part, 3), strict=True):
         assert all(torch.equal(left["p"][k], right["p"][k]) for k in left["p"])
+
+
+def test_each_new_stretch_is_served_once_before_any_other():
+    replay = ReplayBuffer(100, 2, seed=0)
+    spec = {"online": Part(kind="sequence", batch_size=3, length=4, newest_first=True)}
+
+    def starts():
+        (batch,) = replay.batches(spec, 1)
+        return [(int(row) // 2, int(row) % 2) for row in batch["online"]["row"][0]]
+
+    replay.add(Stream(2).rollout(8))
+    assert starts() == [(0, 0), (0, 1), (3, 0)], "stretches overlap in the one step that begins the next"
+    saved = replay.state_dict()
+    assert starts()[0] == (3, 1)
+    again = ReplayBuffer(100, 2, seed=0)
+    again.load_state_dict(saved)
+    (batch,) = again.batches(spec, 1)
+    assert int(batch["online"]["row"][0, 0]) == 3 * 2 + 1

@@ -32,6 +32,9 @@ TINY_LEARNER = {
         "learner.batch_size=16", "learner.random_env_steps=128", "schedule.updates=2", "learner.critic_hidden=[8]",
     ),
     "dac": (*_ADVERSARIAL,),
+    "dreamer": (
+        "policy.world_model=tiny", "learner.batch_size=4", "learner.batch_length=8", "learner.horizon=4",
+    ),
     "ailboost": (
         *_ADVERSARIAL, "learner.member_env_steps=40", "learner.explore_env_steps=40", "learner.discriminator_updates=4",
     ),

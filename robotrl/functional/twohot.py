@@ -1,0 +1,76 @@
+"""Numbers of any size for networks: symlog, and scalars as categorical distributions over bins.
+
+Source: Hafner et al. 2025, "Mastering diverse control tasks through world models" (DreamerV3), eq. 9 and 10.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def symlog(x: Tensor) -> Tensor:
+    """`sign(x) log(1 + |x|)`: nearly the identity around zero, logarithmic far from it."""
+    return x.sign() * x.abs().log1p()
+
+
+def symexp(x: Tensor) -> Tensor:
+    """The inverse of `symlog`."""
+    return x.sign() * x.abs().expm1()
+
+
+def symexp_bins(count: int = 255, limit: float = 20.0) -> Tensor:
+    """Bin centres `[count]` at `symexp(linspace(-limit, limit))`, exactly symmetric about an exact zero.
+
+    Args:
+        count: number of bins, odd.
+        limit: largest centre, before `symexp`.
+
+    Raises:
+        ValueError: `count` is even or below 3.
+    """
+    if count < 3 or count % 2 == 0:
+        raise ValueError(f"The number of bins is {count}; it must be odd and at least 3, so that one bin is zero.")
+    negative = symexp(torch.linspace(-limit, 0.0, count // 2 + 1))[:-1]
+    return torch.cat([negative, negative.new_zeros(1), -negative.flip(0)])
+
+
+def two_hot(x: Tensor, bins: Tensor) -> Tensor:
+    """Weights `[..., K]` on the two bins around each `x [...]`, whose mean is `x` again.
+
+    The split is linear between the raw bin centres; what lies beyond the outermost bins is put on them.
+    """
+    x = x.clamp(bins[0], bins[-1])
+    upper = torch.searchsorted(bins, x.contiguous()).clamp_(1, len(bins) - 1)
+    lower = upper - 1
+    low, high = bins[lower], bins[upper]
+    weight = ((x - low) / (high - low)).unsqueeze(-1)
+    out = x.new_zeros(*x.shape, len(bins))
+    return out.scatter_(-1, lower.unsqueeze(-1), 1.0 - weight).scatter_(-1, upper.unsqueeze(-1), weight)
+
+
+def two_hot_loss(logits: Tensor, target: Tensor, bins: Tensor) -> Tensor:
+    """Cross-entropy `[...]` in nats between the two-hot `target [...]` and `logits [..., K]`.
+
+    Only the two bins that carry weight are read, so no `[..., K]` target is made.
+    """
+    target = target.detach().clamp(bins[0], bins[-1])
+    upper = torch.searchsorted(bins, target.contiguous()).clamp_(1, len(bins) - 1)
+    low, high = bins[upper - 1], bins[upper]
+    weight = (target - low) / (high - low)
+    pair = logits.gather(-1, torch.stack([upper - 1, upper], -1))
+    return torch.logsumexp(logits, -1) - (1.0 - weight) * pair[..., 0] - weight * pair[..., 1]
+
+
+def two_hot_mean(logits: Tensor, bins: Tensor) -> Tensor:
+    """Mean `[...]` of the distribution `logits [..., K]` over `bins [K]`; exactly zero for equal logits.
+
+    Each bin is paired with its mirror image before the sum: the outermost bins are some 5e8, and in any other order
+    their rounding errors would drown the answer.
+    """
+    probs = torch.softmax(logits, -1)
+    half = len(bins) // 2
+    return ((probs[..., half + 1 :] - probs[..., :half].flip(-1)) * bins[half + 1 :]).sum(-1)
+
+
+__all__ = ["symexp", "symexp_bins", "symlog", "two_hot", "two_hot_loss", "two_hot_mean"]

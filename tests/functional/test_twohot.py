@@ -1,0 +1,50 @@
+"""Numbers survive the way into bins and back, and equal logits mean exactly zero."""
+
+import pytest
+import torch
+
+from robotrl.functional.twohot import symexp, symexp_bins, symlog, two_hot, two_hot_loss, two_hot_mean
+
+BINS = symexp_bins()
+
+
+def test_symexp_undoes_symlog_over_many_magnitudes():
+    x = torch.cat([-torch.logspace(-6, 6, 50), torch.zeros(1), torch.logspace(-6, 6, 50)])
+    torch.testing.assert_close(symexp(symlog(x)), x, rtol=1e-4, atol=1e-7)
+    assert symlog(torch.tensor(0.0)) == 0.0
+    torch.testing.assert_close(symlog(torch.tensor(-9.0)), -torch.log(torch.tensor(10.0)))
+
+
+def test_bins_are_exactly_symmetric_and_one_of_them_is_zero():
+    assert len(BINS) == 255
+    assert BINS[127] == 0.0
+    assert torch.equal(BINS, -BINS.flip(0))
+    assert (BINS.diff() > 0).all()
+    with pytest.raises(ValueError, match="must be odd"):
+        symexp_bins(254)
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-3, -0.7, 3.0, -1000.0, 123456.0])
+def test_two_hot_weights_have_the_value_as_their_mean(value):
+    weights = two_hot(torch.tensor([value]), BINS)
+    assert (weights > 0).sum() <= 2
+    torch.testing.assert_close(weights.sum(), torch.tensor(1.0))
+    torch.testing.assert_close((weights * BINS).sum().item(), value, rtol=1e-4, atol=1e-6)
+    logits = torch.log(weights + 1e-30)
+    torch.testing.assert_close(two_hot_mean(logits, BINS)[0].item(), value, rtol=1e-3, atol=1e-5)
+
+
+def test_what_lies_beyond_the_bins_is_put_on_the_outermost():
+    weights = two_hot(torch.tensor([1e12, -1e12]), BINS)
+    assert weights[0, -1] == 1.0
+    assert weights[1, 0] == 1.0
+
+
+def test_equal_logits_mean_exactly_zero():
+    assert torch.equal(two_hot_mean(torch.full((4, 255), 0.3), BINS), torch.zeros(4))
+
+
+def test_the_loss_is_the_cross_entropy_with_the_two_hot_target():
+    logits, target = torch.randn(7, 255), torch.randn(7) * 50.0
+    expected = -(two_hot(target, BINS) * torch.log_softmax(logits, -1)).sum(-1)
+    torch.testing.assert_close(two_hot_loss(logits, target, BINS), expected)

@@ -1,0 +1,175 @@
+"""A world model: encoder, recurrent state-space model, decoder, reward and continuation, in one module.
+
+Source: Hafner et al. 2025 (DreamerV3), eq. 3 to 6. It knows no policy and no replay: learners that imagine, evaluate
+policies inside the model or check actions before they are taken call `observe`, `imagine` and `decode`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from robotrl.types import EnvSpec, Obs, RobotRLError, State
+from robotrl.world_models.codec import Decoder, Encoder
+from robotrl.world_models.heads import ContinueHead, TwoHotHead
+from robotrl.world_models.rssm import RSSM, Latents, kl_divergence
+from robotrl.world_models.sizes import model_size
+
+FREE_NATS = 1.0
+"""Divergences below this are not worth a gradient (eq. 5)."""
+Act = Callable[[Tensor], Tensor]
+"""Features `[B, F]` to actions `[B, A]`, scaled to [-1, 1] or one-hot."""
+
+
+class Dream(NamedTuple):
+    """An imagined sequence; the first state is the given one."""
+
+    deter: Tensor
+    """`[H + 1, B, deter]`."""
+    stoch: Tensor
+    """`[H + 1, B, latents * classes]`."""
+    action: Tensor
+    """`[H, B, A]`, taken in the first H states."""
+
+    @property
+    def features(self) -> Tensor:
+        """What the heads see, `[H + 1, B, F]`."""
+        return torch.cat([self.deter, self.stoch], -1)
+
+
+class Perception(nn.Module):
+    """What turns observations and actions into latent states: all that a policy needs of a world model.
+
+    Args:
+        spec: the env's; its observation groups and actions.
+        size: `size1m` and so on, see `robotrl.world_models.sizes`.
+        groups: observation groups to take in; None: all but `privileged`.
+
+    Raises:
+        RobotRLError: there is no such size or group, or an image has a size that the encoder cannot take.
+    """
+
+    def __init__(self, spec: EnvSpec, size: str = "size12m", *, groups: tuple[str, ...] | None = None) -> None:
+        super().__init__()
+        chosen = tuple(g for g in spec.obs if g != "privileged") if groups is None else tuple(groups)
+        missing = [g for g in chosen if g not in spec.obs]
+        if missing:
+            raise RobotRLError(
+                f"The world model asks for the observation groups {missing}, but {spec.id} has {sorted(spec.obs)}."
+            )
+        self.groups, self.size_name, self.size = chosen, size, model_size(size)
+        self.obs = {name: spec.obs[name] for name in chosen}
+        self.actions = ActionCode(spec)
+        self.encoder = Encoder(self.obs, self.size)
+        self.rssm = RSSM(self.actions.dim, self.encoder.dim, self.size)
+
+    def initial(self, num_envs: int) -> State:
+        """The state before an episode, `deter [N, D]` and `stoch [N, S]`."""
+        return self.rssm.initial(num_envs)
+
+    def observe(self, obs: Obs, action: Tensor, is_first: Tensor, state: State) -> Latents:
+        """Take in a sequence of observations.
+
+        Args:
+            obs: the groups, `[T, B, ...]`.
+            action: `[T, B, A]`, scaled (see `ActionCode`), the one *before* each observation; ignored at `is_first`.
+            is_first: `[T, B]` bool.
+            state: before the sequence, as from `initial` or the end of an earlier one.
+        """
+        return self.rssm.observe(self.encoder({g: obs[g] for g in self.groups}), action, is_first, state)
+
+    def observe_step(self, obs: Obs, action: Tensor, is_first: Tensor, state: State) -> Latents:
+        """Like `observe` for one step: no time axis anywhere."""
+        return self.rssm.observe_step(self.encoder({g: obs[g] for g in self.groups}), action, is_first, state)
+
+
+class WorldModel(nn.Module):
+    """See the module's docstring.
+
+    Args:
+        perception: encoder and recurrent model, perhaps shared with a policy.
+        gamma: discount, which is part of the continuation head.
+    """
+
+    def __init__(self, perception: Perception, *, gamma: float = 1.0 - 1.0 / 333.0) -> None:
+        super().__init__()
+        size = perception.size
+        self.perception = perception
+        self.rssm = perception.rssm
+        self.decoder = Decoder(perception.obs, size)
+        self.reward = TwoHotHead(size.features, [size.units])
+        self.going_on = ContinueHead(size.features, [size.units], gamma)
+
+    def observe(self, obs: Obs, action: Tensor, is_first: Tensor, state: State) -> Latents:
+        """Take in a sequence, see `Perception.observe`."""
+        return self.perception.observe(obs, action, is_first, state)
+
+    def imagine(self, deter: Tensor, stoch: Tensor, act: Act, horizon: int) -> Dream:
+        """Roll out without observations.
+
+        Args:
+            deter: `[B, D]`, where to begin.
+            stoch: `[B, S]`.
+            act: chooses the actions.
+            horizon: H, steps.
+        """
+        deters, stochs, actions = [deter], [stoch], []
+        for _ in range(horizon):
+            actions.append(act(torch.cat([deters[-1], stochs[-1]], -1)))
+            deter, stoch = self.rssm.imagine_step(deters[-1], stochs[-1], actions[-1])
+            deters.append(deter)
+            stochs.append(stoch)
+        return Dream(torch.stack(deters), torch.stack(stochs), torch.stack(actions))
+
+    def decode(self, features: Tensor) -> Obs:
+        """The observations that features `[..., F]` stand for, in the env's units; images uint8."""
+        return self.decoder.decode(features)
+
+    def losses(self, latents: Latents, obs: Obs, reward: Tensor, terminal: Tensor) -> dict[str, Tensor]:
+        """The terms of eq. 4 to 6, `[...]` each, not yet weighted: a reconstruction a group, and the four others.
+
+        Args:
+            latents: of `observe`, any leading axes.
+            obs: the observations that were taken in.
+            reward: `[...]`, received on arriving at each observation; 0 at the start of an episode.
+            terminal: `[...]` bool: after this observation nothing comes.
+        """
+        features = latents.features
+        losses = {f"reconstruction/{n}": loss for n, loss in self.decoder.losses(features, obs).items()}
+        losses["reward"] = self.reward.loss(features, reward)
+        losses["continue"] = self.going_on.loss(features, terminal)
+        prior, posterior = self.rssm.prior(latents.deter), latents.logits
+        losses["dynamics"] = kl_divergence(posterior.detach(), prior).clamp(min=FREE_NATS)
+        losses["representation"] = kl_divergence(posterior, prior.detach()).clamp(min=FREE_NATS)
+        return losses
+
+
+class ActionCode(nn.Module):
+    """Env actions to what the model takes: continuous ones scaled to [-1, 1], discrete ones one-hot."""
+
+    centre: Tensor
+    scale: Tensor
+
+    def __init__(self, spec: EnvSpec) -> None:
+        super().__init__()
+        a = spec.action
+        self.continuous = a.kind == "continuous"
+        self.rank = len(a.shape)
+        low, high = torch.tensor(a.low).reshape(-1), torch.tensor(a.high).reshape(-1)
+        bounded = torch.isfinite(low) & torch.isfinite(high)
+        self.dim = low.numel() if self.continuous else a.num_actions
+        self.register_buffer("centre", torch.where(bounded, (high + low) / 2, 0.0), persistent=False)
+        self.register_buffer("scale", torch.where(bounded, (high - low) / 2, 1.0), persistent=False)
+
+    def forward(self, action: Tensor) -> Tensor:
+        """`[..., *shape]` in env units, or `[...]` indices, to `[..., dim]` float32."""
+        if not self.continuous:
+            return nn.functional.one_hot(action.long(), self.dim).float()
+        flat = action.unsqueeze(-1) if self.rank == 0 else action.flatten(-self.rank)
+        return (flat - self.centre) / self.scale
+
+
+__all__ = ["FREE_NATS", "ActionCode", "Dream", "Perception", "WorldModel"]
