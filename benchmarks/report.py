@@ -92,7 +92,7 @@ def _arms(data: dict[str, Any]) -> str:
     rows = []
     for name, arm in data["arms"].items():
         values = np.asarray(arm["values"], dtype=np.float64)
-        seeds = ", ".join(map(str, arm["seeds"]))
+        seeds = _listed(arm["seeds"])
         rows.append([
             f"`{name}`", arm["unit"], str(len(values)), seeds, _with_interval(values, mean),
             _number(float(np.median(values))),
@@ -102,6 +102,13 @@ def _arms(data: dict[str, Any]) -> str:
         ])  # fmt: skip
     heads = ["arm", "unit", "n", "seeds", "mean", "median", "IQM", "range", "wall s, sum", "env steps, sum"]
     return _table(heads, rows)
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    """Seeds in words; many that follow each other as their first and last."""
+    if len(seeds) > 10 and list(seeds) == list(range(seeds[0], seeds[0] + len(seeds))):
+        return f"{seeds[0]} to {seeds[-1]}"
+    return ", ".join(map(str, seeds))
 
 
 def _with_interval(values: Any, statistic: Any) -> str:
