@@ -21,20 +21,19 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from robotrl.functional.imitation import absorbing_pair, boosting_weights, reverse_kl_loss
+from robotrl.functional.imitation import boosting_weights, reverse_kl_loss
 from robotrl.learners.sac import SAC, SACConfig
-from robotrl.nets.discriminator import Discriminator, adversarial_losses
-from robotrl.nets.flat import Adam, flatten_parameters, gradient_norm, zero_gradient
-from robotrl.nets.network import VECTOR, ObsInputs
+from robotrl.nets.adversary import Adversary
+from robotrl.nets.discriminator import Discriminator
+from robotrl.nets.network import ObsInputs
 from robotrl.policies.config import MAX_MEMBERS
 from robotrl.policies.mixture import MixturePolicy, snapshot
 from robotrl.policies.squashed import SquashedPolicy
 from robotrl.policies.stochastic import StochasticPolicy
 from robotrl.policies.turns import Turns
 from robotrl.replay.buffer import ReplayBuffer
-from robotrl.types import Batch, BatchSpec, EnvSpec, Metrics, Part, Policy, Progress, RobotRLError, StateDict, group
+from robotrl.types import Batch, BatchSpec, EnvSpec, Metrics, Part, Policy, Progress, RobotRLError, StateDict
 
 
 @dataclass(slots=True)
@@ -90,13 +89,19 @@ class AILBoost:
         if policy.inputs.images:
             raise RobotRLError("learner=ailboost imitates from numbers; leave images out with policy.groups=[state].")
         device = next(policy.parameters()).device
-        normalise, bounded = config.discriminator_normalise, config.discriminator_bounded
-        self._inputs = ObsInputs(spec.obs, policy.obs_groups, normalise=normalise).to(device)
+        inputs = ObsInputs(spec.obs, policy.obs_groups, normalise=config.discriminator_normalise).to(device)
         pair = policy.inputs.dim + policy.actions.dim + 1
-        self.discriminator = Discriminator(pair, config.discriminator_hidden, bounded=bounded).to(device)
-        self._flat = flatten_parameters(self.discriminator.parameters())
-        self._adam = Adam(self._flat, config.discriminator_learning_rate)
-        self.absorbing_value = torch.zeros((), device=device)
+        self.adversary = Adversary(
+            Discriminator(pair, config.discriminator_hidden, bounded=config.discriminator_bounded).to(device),
+            inputs,
+            policy.actions.from_env,
+            divergence=reverse_kl_loss,
+            reward=_as_it_is,
+            learning_rate=config.discriminator_learning_rate,
+            penalty_coef=config.penalty_coef,
+            gamma=config.sac.gamma,
+            tau=config.sac.tau,
+        )
         self.mixture = MixturePolicy.of(policy)  # the first member is the policy before it has learned anything
         self.acting = Turns(self.sac.acting, spec.time_limit, device)
         self._members = 0  # whose steps are complete; the mixture holds the newest of them
@@ -104,7 +109,7 @@ class AILBoost:
         self._collected = self._explored = self._discriminator_left = 0
         self._discriminator_metrics: Metrics = {}
         self.acting.call(snapshot(policy), 0, config.member_env_steps)
-        self._coef = {"discriminator": 1.0, "penalty": config.penalty_coef}
+        self._coef = self.adversary.coef
 
     @property
     def other_policies(self) -> dict[str, Policy]:
@@ -161,73 +166,26 @@ class AILBoost:
             return {"grad_steps": torch.tensor(0)}, None
         steps = 0
         if self._discriminator_left and "disc" in batch:
-            self._discriminator_metrics = self._step_discriminator(batch["expert"], batch["disc"])
+            self._discriminator_metrics = self.adversary.step(batch["expert"], batch["disc"])
             self._discriminator_left -= 1
             steps = 1
-        rewarded = {name: self._rewarded(batch[name]) for name in self.sac.batch_spec}
+        rewarded = {name: self.adversary.rewarded(batch[name]) for name in self.sac.batch_spec}
         learned, _ = self.sac.update(rewarded)
         norm = self._discriminator_metrics["grad_norm/discriminator"]
         learned["grad_norm/nonfinite"] += (~norm.isfinite()).float() * steps
-        learned["value/absorbing"] = self.absorbing_value
+        learned["value/absorbing"] = self.adversary.absorbing_value
         learned["reward/replay"] = torch.cat([part["reward"].flatten() for part in rewarded.values()]).mean()
         learned["mixture/members"] = torch.tensor(float(self._members))
         learned["mixture/effective_members"] = 1.0 / self.mixture.weights.square().sum().float()
         return self._discriminator_metrics | learned | {"grad_steps": learned["grad_steps"] + steps}, None
 
-    def _step_discriminator(self, expert: Batch, policy: Batch) -> Metrics:
-        for part in (expert, policy):
-            moments = self._inputs.moments(group(part, "obs"))
-            if moments is not None and self._inputs.normaliser is not None:
-                self._inputs.normaliser.merge(*moments)
-        losses, expert_out, policy_out = adversarial_losses(
-            self.discriminator, reverse_kl_loss, self._pairs(expert), self._pairs(policy),
-            expert["terminated"], policy["terminated"],
-        )  # fmt: skip
-        loss = losses["discriminator"] + self._coef["penalty"] * losses["penalty"]
-        zero_gradient(self._flat)
-        loss.backward()
-        norm = gradient_norm(self._flat)
-        self._adam.step()
-        expert_out, policy_out = expert_out.detach()[:-1], policy_out.detach()[:-1]
-        right = torch.cat([expert_out > 0, policy_out < 0])
-        return {
-            **{f"loss/{name}": value.detach() for name, value in losses.items()},
-            "grad_norm/discriminator": norm,
-            "discriminator/accuracy": right.float().mean(),
-            "reward/expert": expert_out.mean(),
-            "reward/policy": policy_out.mean(),
-        }
-
-    @torch.no_grad()
-    def _rewarded(self, part: Batch) -> Batch:
-        """The part with the present discriminator's reward; a termination earns what the absorbing state is worth too.
-
-        That value moves towards its own reward and its discounted self, as a target critic would there.
-        """
-        pairs, ends, c = self._pairs(part), part["terminated"], self.config.sac
-        reward = self.discriminator(pairs)
-        if bool(ends.any()):
-            target = self.discriminator(absorbing_pair(pairs)).squeeze(0) + c.gamma * self.absorbing_value
-            self.absorbing_value = self.absorbing_value.lerp(target, c.tau)
-        return part | {"reward": torch.where(ends, reward + c.gamma * self.absorbing_value, reward)}
-
-    @torch.no_grad()
-    def _pairs(self, part: Batch) -> Tensor:
-        """What the policy sees, the action in [-1, 1] units, and the absorbing state's indicator: `[..., K + 1]`."""
-        seen = self._inputs(group(part, "obs"))[VECTOR]
-        action = self.policy.actions.from_env(part["action"]).clamp(-1.0, 1.0)
-        return F.pad(torch.cat([seen, action], -1), (0, 1))
-
     def state_dict(self) -> StateDict:
-        """SAC's, the discriminator with its optimiser, every member, and where the round stands."""
+        """SAC's, the adversary's, every member, and where the round stands."""
         member = self.acting.member
         assert isinstance(member, StochasticPolicy)
         return {
             "sac": self.sac.state_dict(),
-            "discriminator": dict(self.discriminator.state_dict()),
-            "inputs": dict(self._inputs.state_dict()),
-            "adam": self._adam.state_dict(),
-            "absorbing_value": self.absorbing_value,
+            "adversary": self.adversary.state_dict(),
             "mixture": [dict(m.state_dict()) for m in self.mixture.members],
             "weights": self.mixture.weights,
             "member": dict(member.state_dict()),
@@ -239,10 +197,7 @@ class AILBoost:
     def load_state_dict(self, state: StateDict) -> None:
         """Continue exactly where `state_dict` was taken."""
         self.sac.load_state_dict(state["sac"])
-        self.discriminator.load_state_dict(state["discriminator"])
-        self._inputs.load_state_dict(state["inputs"])
-        self._adam.load_state_dict(state["adam"])
-        self.absorbing_value = state["absorbing_value"].to(self.absorbing_value)
+        self.adversary.load_state_dict(state["adversary"])
         copies = [snapshot(self.policy) for _ in (*state["mixture"], "the member that plays")]
         for copy, saved in zip(copies, (*state["mixture"], state["member"]), strict=True):
             copy.load_state_dict(saved)
@@ -251,4 +206,10 @@ class AILBoost:
         self.acting.call(copies[-1], int(state["index"]), self.config.member_env_steps)
         self._members, self._collected, self._explored, self._discriminator_left, playing = map(int, state["clocks"])
         self._playing = bool(playing)
-        self._discriminator_metrics = {name: value.to(self._flat.device) for name, value in state["metrics"].items()}
+        self._discriminator_metrics = {
+            name: value.to(self.adversary.absorbing_value.device) for name, value in state["metrics"].items()
+        }
+
+
+def _as_it_is(output: Tensor) -> Tensor:
+    return output

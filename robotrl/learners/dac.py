@@ -13,17 +13,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
-from robotrl.functional.imitation import absorbing_pair, cross_entropy_loss
+from robotrl.functional.imitation import cross_entropy_loss
 from robotrl.learners.sac import SAC, SACConfig
-from robotrl.nets.discriminator import Discriminator, adversarial_losses
-from robotrl.nets.flat import Adam, flatten_parameters, gradient_norm, zero_gradient
-from robotrl.nets.network import VECTOR, ObsInputs
+from robotrl.nets.adversary import Adversary
+from robotrl.nets.discriminator import Discriminator
+from robotrl.nets.network import ObsInputs
 from robotrl.policies.squashed import SquashedPolicy
 from robotrl.replay.buffer import ReplayBuffer
-from robotrl.types import Batch, BatchSpec, EnvSpec, Metrics, Part, Policy, Progress, RobotRLError, StateDict, group
+from robotrl.types import Batch, BatchSpec, EnvSpec, Metrics, Part, Policy, Progress, RobotRLError, StateDict
 
 
 @dataclass(slots=True)
@@ -64,14 +63,20 @@ class DAC:
         if policy.inputs.images:
             raise RobotRLError("learner=dac imitates from numbers; leave images out with policy.groups=[state].")
         device = next(policy.parameters()).device
-        normalise = config.discriminator_normalise
-        self._inputs = ObsInputs(spec.obs, policy.obs_groups, normalise=normalise).to(device)
+        inputs = ObsInputs(spec.obs, policy.obs_groups, normalise=config.discriminator_normalise).to(device)
         pair = policy.inputs.dim + policy.actions.dim + 1
-        self.discriminator = Discriminator(pair, config.discriminator_hidden, activation="tanh").to(device)
-        self._flat = flatten_parameters(self.discriminator.parameters())
-        self._adam = Adam(self._flat, config.discriminator_learning_rate)
-        self.absorbing_value = torch.zeros((), device=device)
-        self._coef = {"discriminator": 1.0, "penalty": config.penalty_coef}
+        self.adversary = Adversary(
+            Discriminator(pair, config.discriminator_hidden, activation="tanh").to(device),
+            inputs,
+            policy.actions.from_env,
+            divergence=cross_entropy_loss,
+            reward=_REWARDS[config.reward],
+            learning_rate=config.discriminator_learning_rate,
+            penalty_coef=config.penalty_coef,
+            gamma=config.sac.gamma,
+            tau=config.sac.tau,
+        )
+        self._coef = self.adversary.coef
 
     @property
     def acting(self) -> Policy:
@@ -91,79 +96,22 @@ class DAC:
 
     def update(self, batch: dict[str, Batch]) -> tuple[Metrics, None]:
         """One step of the discriminator, then SAC's update with the rewards that it gives now."""
-        metrics = self._step_discriminator(batch["expert"], batch["disc"])
-        rewarded = {name: self._rewarded(batch[name]) for name in self.sac.batch_spec}
+        metrics = self.adversary.step(batch["expert"], batch["disc"])
+        rewarded = {name: self.adversary.rewarded(batch[name]) for name in self.sac.batch_spec}
         learned, _ = self.sac.update(rewarded)
         learned["grad_norm/nonfinite"] += (~metrics["grad_norm/discriminator"].isfinite()).float()
-        metrics["value/absorbing"] = self.absorbing_value
+        metrics["value/absorbing"] = self.adversary.absorbing_value
         metrics["reward/replay"] = torch.cat([part["reward"].flatten() for part in rewarded.values()]).mean()
         return metrics | learned | {"grad_steps": learned["grad_steps"] + 1}, None
 
-    def _step_discriminator(self, expert: Batch, policy: Batch) -> Metrics:
-        for part in (expert, policy):
-            moments = self._inputs.moments(group(part, "obs"))
-            if moments is not None and self._inputs.normaliser is not None:
-                self._inputs.normaliser.merge(*moments)
-        losses, expert_out, policy_out = adversarial_losses(
-            self.discriminator, cross_entropy_loss, self._pairs(expert), self._pairs(policy),
-            expert["terminated"], policy["terminated"],
-        )  # fmt: skip
-        loss = losses["discriminator"] + self._coef["penalty"] * losses["penalty"]
-        zero_gradient(self._flat)
-        loss.backward()
-        norm = gradient_norm(self._flat)
-        self._adam.step()
-        reward = _REWARDS[self.config.reward]
-        expert_out, policy_out = expert_out.detach()[:-1], policy_out.detach()[:-1]
-        right = torch.cat([expert_out > 0, policy_out < 0])
-        return {
-            **{f"loss/{name}": value.detach() for name, value in losses.items()},
-            "grad_norm/discriminator": norm,
-            "discriminator/accuracy": right.float().mean(),
-            "reward/expert": reward(expert_out).mean(),
-            "reward/policy": reward(policy_out).mean(),
-        }
-
-    @torch.no_grad()
-    def _rewarded(self, part: Batch) -> Batch:
-        """The part with the present discriminator's reward; a termination earns what the absorbing state is worth too.
-
-        That value moves towards its own reward and its discounted self, as a target critic would there.
-        """
-        pairs, ends, c = self._pairs(part), part["terminated"], self.config.sac
-        reward = self._reward(pairs)
-        if bool(ends.any()):
-            target = self._reward(absorbing_pair(pairs)).squeeze(0) + c.gamma * self.absorbing_value
-            self.absorbing_value = self.absorbing_value.lerp(target, c.tau)
-        return part | {"reward": torch.where(ends, reward + c.gamma * self.absorbing_value, reward)}
-
-    def _reward(self, pairs: Tensor) -> Tensor:
-        return _REWARDS[self.config.reward](self.discriminator(pairs))
-
-    @torch.no_grad()
-    def _pairs(self, part: Batch) -> Tensor:
-        """What the policy sees, the action in [-1, 1] units, and the absorbing state's indicator: `[..., K + 1]`."""
-        seen = self._inputs(group(part, "obs"))[VECTOR]
-        action = self.policy.actions.from_env(part["action"]).clamp(-1.0, 1.0)
-        return F.pad(torch.cat([seen, action], -1), (0, 1))
-
     def state_dict(self) -> StateDict:
-        """SAC's, the discriminator with its optimiser, and the absorbing state's value."""
-        return {
-            "sac": self.sac.state_dict(),
-            "discriminator": dict(self.discriminator.state_dict()),
-            "inputs": dict(self._inputs.state_dict()),
-            "adam": self._adam.state_dict(),
-            "absorbing_value": self.absorbing_value,
-        }
+        """SAC's and the adversary's."""
+        return {"sac": self.sac.state_dict(), "adversary": self.adversary.state_dict()}
 
     def load_state_dict(self, state: StateDict) -> None:
         """Continue exactly where `state_dict` was taken."""
         self.sac.load_state_dict(state["sac"])
-        self.discriminator.load_state_dict(state["discriminator"])
-        self._inputs.load_state_dict(state["inputs"])
-        self._adam.load_state_dict(state["adam"])
-        self.absorbing_value = state["absorbing_value"].to(self.absorbing_value)
+        self.adversary.load_state_dict(state["adversary"])
 
 
 _REWARDS = {"logit": lambda d: d, "softplus": F.softplus}

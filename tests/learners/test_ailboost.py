@@ -99,8 +99,8 @@ def test_the_discriminator_sees_members_by_their_weight_and_no_exploration():
 def test_the_discriminator_makes_its_steps_in_every_round_and_no_more():
     steps = []
     parts = rounds(0, discriminator_updates=3)
-    step = parts.learner._step_discriminator
-    parts.learner._step_discriminator = lambda *args: (steps.append(parts.learner._members), step(*args))[1]
+    step = parts.learner.adversary.step
+    parts.learner.adversary.step = lambda *args: (steps.append(parts.learner._members), step(*args))[1]
     parts.run(60)
     per_round = np.bincount(steps)[1:-1]
     assert len(per_round) > 10

@@ -22,8 +22,8 @@ def updates(parts, iterations):
 
     def watched(batch):
         taken.append({name: dict(part) for name, part in batch.items()})
-        taken[-1]["expected"] = learner._pairs(batch["online"])
-        taken[-1]["now"] = learner.discriminator(taken[-1]["expected"]).detach()
+        taken[-1]["expected"] = learner.adversary.pairs(batch["online"])
+        taken[-1]["now"] = learner.adversary.net(taken[-1]["expected"]).detach()
         return sac_update(batch)
 
     learner.sac.update = watched
@@ -83,11 +83,11 @@ def ending(name, *, ours, theirs, iterations=20):
 def test_ending_early_costs_where_the_expert_goes_on_and_pays_where_it_ends(name):
     falls = ending(name, ours="terminated", theirs="truncated")
     succeeds = ending(name, ours="truncated", theirs="terminated")
-    assert falls.learner.absorbing_value < -0.5
+    assert falls.learner.adversary.absorbing_value < -0.5
     learner = succeeds.learner  # its own steps never get there, but the discriminator knows what it would be worth
-    pair = torch.zeros(1, learner.discriminator.in_dim)
+    pair = torch.zeros(1, learner.adversary.net.in_dim)
     pair[0, -1] = 1.0
-    assert learner.discriminator(pair).item() > 0.3
+    assert learner.adversary.net(pair).item() > 0.3
 
 
 @pytest.mark.parametrize("name", ["dac", "ailboost"])
@@ -97,12 +97,12 @@ def test_the_absorbing_states_value_is_the_discounted_sum_of_its_reward(name):
     batch = next(parts.replay.batches({"online": learner.batch_spec["online"]}, 1))["online"]
     assert batch["terminated"].any()
     for _ in range(400):
-        rewarded = learner._rewarded(batch)
-    pair = torch.zeros(1, learner.discriminator.in_dim)
+        rewarded = learner.adversary.rewarded(batch)
+    pair = torch.zeros(1, learner.adversary.net.in_dim)
     pair[0, -1] = 1.0
-    reward = learner.discriminator(pair).item()
-    assert learner.absorbing_value.item() == pytest.approx(reward / (1 - 0.5), rel=1e-4)
-    alone = learner.discriminator(learner._pairs(batch)).detach()
+    reward = learner.adversary.net(pair).item()
+    assert learner.adversary.absorbing_value.item() == pytest.approx(reward / (1 - 0.5), rel=1e-4)
+    alone = learner.adversary.net(learner.adversary.pairs(batch)).detach()
     expected = alone + batch["terminated"] * 0.5 * reward / (1 - 0.5)
     torch.testing.assert_close(rewarded["reward"], expected, rtol=1e-4, atol=1e-5)
 
@@ -110,7 +110,7 @@ def test_the_absorbing_states_value_is_the_discounted_sum_of_its_reward(name):
 @pytest.mark.parametrize("name", ["dac", "ailboost"])
 def test_where_nothing_terminates_the_absorbing_state_is_worth_nothing(name):
     parts = make(name, envs.Target(num_envs=3)).run(3)
-    assert parts.learner.absorbing_value == 0
+    assert parts.learner.adversary.absorbing_value == 0
 
 
 @pytest.mark.parametrize("name", ["dac", "ailboost"])
