@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+
+from robotrl.types import Batch
 
 
 def gae(
@@ -79,6 +83,30 @@ def n_step(reward: Tensor, terminated: Tensor, valid: Tensor, gamma: float) -> t
     powers = gamma ** torch.arange(len(reward), device=reward.device, dtype=reward.dtype)
     length = valid.sum(0)
     return (powers.unsqueeze(1) * reward * valid).sum(0), (gamma ** length.to(reward.dtype)) * ~terminated[-1]
+
+
+def bellman_rows(part: Batch, steps: int, gamma: float, unit_action: Callable[[Tensor], Tensor]) -> Batch:
+    """What a Bellman target of a critic that sees scaled actions needs of a part.
+
+    Args:
+        part: transitions `[B, ...]` for one step, else sequences `[steps, B, ...]` within an episode, with `valid`.
+        steps: rewards that are summed before the target bootstraps.
+        gamma: discount.
+        unit_action: env actions to units where the bounds are [-1, 1]; what lies outside is clipped.
+
+    Returns:
+        `obs/*`, `next_obs/*` after the last step, `reward` (the discounted sum), `discount` of what follows (zero after
+        a termination) and `unit_action`, `[B, ...]` each.
+    """
+    one = steps == 1
+    if one:
+        reward, discount = part["reward"], gamma * ~part["terminated"]
+    else:
+        reward, discount = n_step(part["reward"], part["terminated"], part["valid"], gamma)
+    rows = {k: v if one else v[0] for k, v in part.items() if k.startswith("obs/")}
+    rows |= {k: v if one else v[-1] for k, v in part.items() if k.startswith("next_obs/")}
+    action = unit_action(part["action"] if one else part["action"][0])
+    return rows | {"reward": reward, "discount": discount, "unit_action": action.clamp(-1.0, 1.0)}
 
 
 def lambda_returns(reward: Tensor, discount: Tensor, value: Tensor, bootstrap: Tensor, trace: Tensor | float) -> Tensor:

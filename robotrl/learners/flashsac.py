@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from robotrl.functional.distributions import project_categorical
-from robotrl.functional.returns import discounted_sums, n_step
+from robotrl.functional.returns import bellman_rows, discounted_sums
 from robotrl.nets.flash import FlashEnsemble
 from robotrl.nets.flat import Adam, flatten_parameters, gradient_norm, zero_gradient
 from robotrl.nets.network import VECTOR
@@ -146,8 +146,9 @@ class FlashSAC:
 
     def update(self, batch: dict[str, Batch]) -> tuple[Metrics, None]:
         """A step of actor and temperature at every `actor_every`-th update, then one of the critics and targets."""
-        rows, metrics = self._transitions(batch["online"]), Metrics()
-        trains_actor = self._updates % self.config.actor_every == 0
+        c, metrics = self.config, Metrics()
+        rows = bellman_rows(batch["online"], c.n_step, c.gamma, self.policy.actions.from_env)
+        trains_actor = self._updates % c.actor_every == 0
         self._updates += 1
         if trains_actor:
             loss, log_prob = self._policy_loss(rows, metrics)
@@ -163,7 +164,7 @@ class FlashSAC:
         metrics["grad_norm/critic"] = gradient_norm(self._critic_flat)
         self._adams["critic"].step()
         self.critics.normalise()
-        self._target_flat.data.lerp_(self._critic_flat.data, self.config.tau)
+        self._target_flat.data.lerp_(self._critic_flat.data, c.tau)
         found = {k.removeprefix("loss/") for k in metrics if k.startswith("loss/")}
         assert found == (set(self._coef) if trains_actor else {"critic"})
         norms = [value for name, value in metrics.items() if name.startswith("grad_norm/")]
@@ -223,18 +224,6 @@ class FlashSAC:
 
     def _inputs(self, rows: Batch, prefix: str) -> Tensor:
         return self.policy.inputs(group(rows, prefix))[VECTOR]
-
-    def _transitions(self, part: Batch) -> Batch:
-        """Observations, the action in [-1, 1] units, the (n-step) reward, and the discount of what follows."""
-        one = self.config.n_step == 1
-        if one:
-            reward, discount = part["reward"], self.config.gamma * ~part["terminated"]
-        else:
-            reward, discount = n_step(part["reward"], part["terminated"], part["valid"], self.config.gamma)
-        rows = {k: v if one else v[0] for k, v in part.items() if k.startswith("obs/")}
-        rows |= {k: v if one else v[-1] for k, v in part.items() if k.startswith("next_obs/")}
-        action = self.policy.actions.from_env(part["action"] if one else part["action"][0])
-        return rows | {"reward": reward, "discount": discount, "unit_action": action.clamp(-1.0, 1.0)}
 
     def state_dict(self) -> StateDict:
         """Weights, optimisers, temperature, the scale of returns, and the method's clocks."""

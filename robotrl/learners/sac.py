@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robotrl.functional.returns import n_step
+from robotrl.functional.returns import bellman_rows
 from robotrl.nets.ensemble import PRECISIONS, Ensemble
 from robotrl.nets.flat import Adam, flatten_parameters, gradient_norm
 from robotrl.nets.network import VECTOR, ObsInputs
@@ -231,24 +231,13 @@ class SAC:
 
     def _slices(self, batch: dict[str, Batch]) -> list[Batch]:
         """One batch for each critic step: every source is cut first, so each slice has the same share of it."""
-        parts = [self._transitions(part) for part in batch.values()]
+        c, unit_action = self.config, self.policy.actions.from_env
+        parts = [bellman_rows(part, c.n_step, c.gamma, unit_action) for part in batch.values()]
         cut = [{key: value.chunk(self.config.utd_ratio) for key, value in part.items()} for part in parts]
         return [
             {key: torch.cat([part[key][i] for part in cut]) if len(cut) > 1 else cut[0][key][i] for key in cut[0]}
             for i in range(self.config.utd_ratio)
         ]
-
-    def _transitions(self, part: Batch) -> Batch:
-        """Observations, the action in [-1, 1] units, the (n-step) reward, and the discount of what follows."""
-        one = self.config.n_step == 1
-        if one:
-            reward, discount = part["reward"], self.config.gamma * ~part["terminated"]
-        else:
-            reward, discount = n_step(part["reward"], part["terminated"], part["valid"], self.config.gamma)
-        rows = {k: v if one else v[0] for k, v in part.items() if k.startswith("obs/")}
-        rows |= {k: v if one else v[-1] for k, v in part.items() if k.startswith("next_obs/")}
-        action = self.policy.actions.from_env(part["action"] if one else part["action"][0])
-        return rows | {"reward": reward, "discount": discount, "unit_action": action.clamp(-1.0, 1.0)}
 
     def state_dict(self) -> StateDict:
         """Weights, optimisers, temperature, normalisers and whether actions are still random."""

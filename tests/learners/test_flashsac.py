@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from robotrl.functional.distributions import project_categorical
+from robotrl.functional.returns import bellman_rows
 from robotrl.learners.flashsac import FlashSACConfig
 from robotrl.nets.flash import FlashNet
 from robotrl.policies import build_policy
@@ -91,7 +92,7 @@ def test_the_actor_steps_at_every_second_update():
 def test_the_critics_gradient_is_zero_where_the_actor_learns():
     parts = filled()
     (batch,) = parts.replay.batches(parts.learner.batch_spec, 1)
-    rows = parts.learner._transitions(batch["online"])
+    rows = bellman_rows(batch["online"], 1, parts.learner.config.gamma, parts.learner.policy.actions.from_env)
     parts.learner._critic_flat.grad.zero_()
     loss, _ = parts.learner._policy_loss(rows, {})
     loss.backward()

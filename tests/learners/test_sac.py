@@ -5,6 +5,7 @@ from collections import defaultdict
 import pytest
 import torch
 
+from robotrl.functional.returns import bellman_rows
 from robotrl.learners.sac import SACConfig
 from robotrl.policies import build_policy
 from robotrl.policies.config import PolicyConfig
@@ -190,7 +191,7 @@ def test_n_step_targets_sum_discounted_rewards_up_to_the_episodes_end():
     parts = make("sac", envs.Clock(num_envs=2, length=5), n_step=3, gamma=0.5, batch_size=400)
     rollouts(parts, 2, 15)
     (batch,) = parts.replay.batches(parts.learner.batch_spec, 1)
-    rows = parts.learner._transitions(batch["online"])
+    rows = bellman_rows(batch["online"], 3, 0.5, parts.learner.policy.actions.from_env)
     step, after = rows["obs/state"][:, 1], rows["next_obs/state"][:, 1]
     cut_by_replay = after < torch.clamp(step + 3, max=5)  # the newest steps have no follower yet
     length = after - step
