@@ -75,7 +75,8 @@ def appendix(data: dict[str, Any]) -> str:
     columns += [("robotrl_shared", "final"), ("sb3_zoo", "best"), ("sb3_zoo", "final")]
     heads = ["task", *(f"{arm}, {what}" for arm, what in columns)]
     heads += ["Tianshou, peak", "rl-zoo, final", "CleanRL, 8M steps"]
-    lines = ["Means over seeds beside published ones, which are on older versions of the tasks:", ""]
+    lines = ["Means over seeds beside published ones, which are on older versions of the tasks."]
+    lines += ["An empty cell was not measured.", ""]
     lines += ["| " + " | ".join(heads) + " |", "| " + " | ".join("---" for _ in heads) + " |"]
     for task in TASKS:
         cells = [task, *(measured(arm, task, what) for arm, what in columns)]
