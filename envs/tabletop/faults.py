@@ -53,12 +53,12 @@ class Faults:
         Raises:
             RobotRLError: it is not; the row, its episode and the reason are named.
         """
-        found = np.argwhere(self._batch.warning[:, self._numbers, 1])
-        astray = np.flatnonzero(self._reader.astray())
-        if len(found):
+        warned, astray = self._batch.warning[:, self._numbers, 1], self._reader.astray()
+        if warned.any():
+            found = np.argwhere(warned)
             row, reason = int(found[0][0]), FATAL[self._numbers[int(found[0][1])]]
-        elif len(astray):
-            row, reason = int(astray[0]), "an object has been hurled off the table"
+        elif astray.any():
+            row, reason = int(astray.argmax()), "an object has been hurled off the table"
         else:
             return
         raise RobotRLError(

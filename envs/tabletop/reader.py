@@ -34,6 +34,9 @@ class Reader:
         self._a, self._kinematics, self._task = addresses, kinematics, task
         self._qpos: Float = batch.bind("qpos")
         self._qvel: Float = batch.bind("qvel")
+        self._places = (addresses.object_q[:, None] + np.arange(3)).ravel()
+        self._turns = (addresses.object_q[:, None] + np.arange(3, 7)).ravel()
+        self._speeds = (addresses.object_v[:, None] + np.arange(3)).ravel()
         mocap = bool(addresses.mat_mocap) or addresses.fixture_mocap >= 0
         self._mocap_pos: Float = batch.bind("mocap_pos") if mocap else np.zeros((batch.nsim, 0, 3))
         self._mocap_quat: Float = batch.bind("mocap_quat") if mocap else np.zeros((batch.nsim, 0, 4))
@@ -65,11 +68,8 @@ class Reader:
 
     def astray(self) -> NDArray[np.bool_]:
         """Rows `[N]` in which an object is further away than any hand could have thrown it, or nowhere."""
-        far = np.zeros(len(self._qpos), np.bool_)
-        for at in self._a.object_q:
-            x, y, z = self._qpos[:, at], self._qpos[:, at + 1], self._qpos[:, at + 2]
-            far |= ~((np.abs(x) < FAR) & (np.abs(y) < FAR) & (np.abs(z) < FAR))
-        return far
+        astray: NDArray[np.bool_] = ~(np.abs(self._qpos[:, self._places]) < FAR).all(axis=1)
+        return astray
 
     def read(self, rows: Any, layouts: Float) -> Snapshot:
         """Where everything is in `rows` (an index)."""
@@ -78,10 +78,12 @@ class Reader:
         count = len(q)
         objects, quats = np.zeros((count, MAX_OBJECTS, 3)), np.zeros((count, MAX_OBJECTS, 4))
         speeds = np.zeros((count, MAX_OBJECTS, 3))
-        quats[..., 0] = 1.0
-        for k, (at, vel) in enumerate(zip(a.object_q, a.object_v, strict=True)):
-            objects[:, k], quats[:, k] = q[:, at : at + 3], q[:, at + 3 : at + 7]
-            speeds[:, k] = v[:, vel : vel + 3]
+        k = a.props.objects
+        quats[:, k:, 0] = 1.0
+        if k:
+            objects[:, :k] = q[:, self._places].reshape(count, k, 3)
+            quats[:, :k] = q[:, self._turns].reshape(count, k, 4)
+            speeds[:, :k] = v[:, self._speeds].reshape(count, k, 3)
         fixture = np.zeros((count, 4))
         if a.bowl_q.size:
             fixture[:, [0, 1, 3]] = q[:, a.bowl_q]
@@ -103,51 +105,43 @@ class Reader:
         return snapshot
 
     def write(self, s: Snapshot, rows: Any, controller: Controller, obs: dict[str, NDArray[Any]]) -> None:
-        """Write the groups `state` and `privileged` of `rows`."""
+        """Write the groups `state` and `privileged` of `rows`, but for what `introduce` has written."""
         a, q, v = self._a, self._qpos[rows], self._qvel[rows]
-        values = {
-            "joint_position": q[:, a.arm_q],
-            "joint_velocity": v[:, a.arm_v],
-            "opening": s.gap,
-            "opening_velocity": v[:, a.finger_v].sum(axis=1),
-            "tool_position": s.tool,
-            "tool_rotation": s.tool_rot[:, :, :2].transpose(0, 2, 1),
-            "position_ahead": controller.pos[rows] - s.tool,
-            "rotation_ahead": rotation_vector(controller.rot[rows], s.tool_rot),
-            "opening_ahead": 2 * controller.fingers[rows] - s.gap,
-        }
-        _fill(obs["state"], rows, STATE, values)
-        present = np.zeros((len(q), MAX_OBJECTS))
-        present[:, : a.props.objects] = 1.0
-        quats = np.where(s.quats[..., :1] < 0, -s.quats, s.quats)
+        own, truth = obs["state"], obs["privileged"]
+        own[rows, STATE["joint_position"]] = q[:, a.arm_q]
+        own[rows, STATE["joint_velocity"]] = v[:, a.arm_v]
+        own[rows, STATE["opening"]] = s.gap[:, None]
+        own[rows, STATE["opening_velocity"]] = v[:, a.finger_v].sum(axis=1)[:, None]
+        own[rows, STATE["tool_position"]] = s.tool
+        own[rows, STATE["tool_rotation"]] = s.tool_rot[:, :, :2].transpose(0, 2, 1).reshape(-1, 6)
+        own[rows, STATE["position_ahead"]] = controller.pos[rows] - s.tool
+        own[rows, STATE["rotation_ahead"]] = rotation_vector(controller.rot[rows], s.tool_rot)
+        own[rows, STATE["opening_ahead"]] = (2 * controller.fingers[rows] - s.gap)[:, None]
+        count = len(q)
+        truth[rows, PRIVILEGED["object_position"]] = s.objects.reshape(count, -1)
+        sign = np.where(s.quats[..., :1] < 0, -1.0, 1.0)
+        truth[rows, PRIVILEGED["object_quaternion"]] = (s.quats * sign).reshape(count, -1)
+        truth[rows, PRIVILEGED["object_velocity"]] = s.speeds.reshape(count, -1)
+        truth[rows, PRIVILEGED["mark_position"]] = s.marks.reshape(count, -1)
         yaw = np.ascontiguousarray(s.fixture[:, 3])
-        objects = range(MAX_OBJECTS)
-        truth = {
-            "object_present": present,
-            "object_position": s.objects,
-            "object_quaternion": quats,
-            "object_velocity": s.speeds,
-            "object_colour": np.stack([_one_hot(s.layout, f"object{k}/colour") for k in objects], 1)
-            * present[..., None],
-            "mark_position": s.marks,
-            "mark_colour": np.stack([_one_hot(s.layout, f"mark{k}/colour") for k in range(MAX_MARKS)], 1)
-            * (np.arange(MAX_MARKS) < len(a.mark_geom))[:, None],
-            "fixture": np.column_stack([s.fixture[:, :2], np.cos(yaw), np.sin(yaw)]),
-            "part": s.parts,
-            "part_velocity": s.part_speeds,
-            "target": np.eye(MAX_OBJECTS)[s.target],
-            "reference": np.eye(MAX_OBJECTS)[s.reference],
-            "mark": np.eye(MAX_MARKS)[s.mark],
-            "goal": self._task.goal(s),
-            "held_for": np.zeros(len(q)),
-        }
-        _fill(obs["privileged"], rows, PRIVILEGED, truth)
+        truth[rows, PRIVILEGED["fixture"]] = np.column_stack([s.fixture[:, :2], np.cos(yaw), np.sin(yaw)])
+        truth[rows, PRIVILEGED["part"]] = s.parts
+        truth[rows, PRIVILEGED["part_velocity"]] = s.part_speeds
+        truth[rows, PRIVILEGED["goal"]] = self._task.goal(s)
+        truth[rows, PRIVILEGED["held_for"]] = 0.0
 
-
-def _fill(group: NDArray[np.float32], rows: Any, slices: dict[str, slice], values: dict[str, Float]) -> None:
-    assert values.keys() == slices.keys()
-    parts = [np.reshape(value, (len(value), -1)) for value in values.values()]
-    group[rows] = np.concatenate(parts, axis=1)
+    def introduce(self, layout: Float, rows: NDArray[np.int32], truth: NDArray[Any]) -> None:
+        """Write what `rows [n]` of the group `privileged` keep for a whole episode of `layout [n, len(NAMES)]`."""
+        objects, marks = range(MAX_OBJECTS), range(MAX_MARKS)
+        present = (np.arange(MAX_OBJECTS) < self._a.props.objects)[:, None]
+        shown = (np.arange(MAX_MARKS) < len(self._a.mark_geom))[:, None]
+        object_colour = np.stack([_one_hot(layout, f"object{k}/colour") for k in objects], 1) * present
+        mark_colour = np.stack([_one_hot(layout, f"mark{k}/colour") for k in marks], 1) * shown
+        truth[rows, PRIVILEGED["object_present"]] = present[:, 0]
+        truth[rows, PRIVILEGED["object_colour"]] = object_colour.reshape(len(rows), -1)
+        truth[rows, PRIVILEGED["mark_colour"]] = mark_colour.reshape(len(rows), -1)
+        for name, most in (("target", MAX_OBJECTS), ("reference", MAX_OBJECTS), ("mark", MAX_MARKS)):
+            truth[rows, PRIVILEGED[name]] = np.eye(most)[column(layout, name).astype(np.int64)]
 
 
 def _about_z(yaw: Float) -> Float:

@@ -29,6 +29,7 @@ from robotrl.types import ArraySpec, EnvSpec, RobotRLError, StateDict
 STATE_FORMAT = 1
 RAMP = 5
 """Parts of a control step in each of which the servos' commands move on, so that they get no jerks."""
+_SHARES = (np.arange(1, RAMP + 1) / RAMP)[:, None, None]
 HOLD = round(0.5 * CONTROL_HZ)
 """Control steps that a goal has to be kept to count: half a second."""
 
@@ -157,12 +158,12 @@ class TabletopVectorEnv(VectorEnv):
         if self._seed is None:
             raise RobotRLError("No episode has started yet. Call reset() before step().")
         c = self.controller
-        start, fingers = c.q, c.fingers
+        start = np.column_stack([c.q, c.fingers])
         c.command(actions)
-        for part in range(1, RAMP + 1):
-            self._ctrl[:, :7] = start + (part / RAMP) * (c.q - start)
-            self._ctrl[:, 7] = fingers + (part / RAMP) * (c.fingers - fingers)
-            self._faults.step(self.substeps * part // RAMP - self.substeps * (part - 1) // RAMP)
+        ramp = start + _SHARES * (np.column_stack([c.q, c.fingers]) - start)
+        for part in range(RAMP):
+            self._ctrl[:] = ramp[part]
+            self._faults.step(self.substeps * (part + 1) // RAMP - self.substeps * part // RAMP)
         self._faults.check(self._seed, self._episode, self._steps)
         before = self._progress.copy() if self._shaped else None
         met = self._observe(slice(None))
@@ -213,6 +214,7 @@ class TabletopVectorEnv(VectorEnv):
         self._ctrl[rows, :7], self._ctrl[rows, 7] = self.layout[rows, :7], 0.04
         self.controller.reset(rows, self.layout[rows, :7])
         self._steps[rows], self._held[rows] = 0, 0
+        self._reader.introduce(self.layout[rows], rows, self._obs["privileged"])
         self._show(rows)
         self._observe(rows)
 

@@ -108,6 +108,7 @@ def carry(
     release: float = OPEN,
     leave: float = 0.2,
     lift: float = 0.14,
+    straight: float = np.inf,
 ) -> tuple[Move, ...]:
     """Take the chosen object and put it down with its middle at `goal`.
 
@@ -122,6 +123,7 @@ def carry(
         release: how far the fingers open there.
         leave: height of the tool afterwards.
         lift: height of the tool on the way.
+        straight: how far from the goal's vertical the object may be on its way down, m; further off, it waits.
     """
 
     def turned(s: Sight) -> Float:
@@ -133,7 +135,10 @@ def carry(
         return goal(s) + up(above) + (s.tool - s.held), turned(s)
 
     def down(s: Sight) -> tuple[Float, Float]:
-        return goal(s) + up(drop) + (s.tool - s.held), turned(s)
+        place = goal(s) + up(drop) + (s.tool - s.held)
+        off = np.hypot(*(s.held - goal(s))[:, :2].T) > straight
+        place[off, 2] = np.maximum(place, s.tool + up(0.006))[off, 2]  # and is lifted a little: off a rim
+        return place, turned(s)
 
     def stay(s: Sight) -> tuple[Float, Float]:
         return s.anchor, s.memory["anchor"][:, 3]
@@ -356,9 +361,8 @@ def _insert() -> Plan:
     def along(s: Sight) -> Float:
         return s.square(s.fixture_yaw)
 
-    return Plan(
-        carry(0, goal=lambda s: s.goal, yaw=along, at=0.022, above=0.06, fine=0.0015, drop=0.001, lift=0.2, leave=0.22)
-    )
+    fine = {"fine": 0.0015, "straight": 0.003, "drop": 0.001}
+    return Plan(carry(0, goal=lambda s: s.goal, yaw=along, at=0.022, above=0.06, lift=0.2, leave=0.22, **fine))
 
 
 def _store() -> Plan:
