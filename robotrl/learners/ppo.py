@@ -19,9 +19,11 @@ import torch
 from torch import Tensor
 
 from robotrl.functional.returns import discounted_sums, gae
+from robotrl.functional.surrogate import clipped_surrogate
 from robotrl.nets.flat import Adam, clip_gradient, flatten_parameters, zero_gradient
 from robotrl.nets.network import ObsInputs
 from robotrl.nets.normaliser import Normaliser
+from robotrl.nets.regression import regress
 from robotrl.policies.stochastic import StochasticPolicy
 from robotrl.replay.rollout import RolloutBuffer
 from robotrl.types import Batch, BatchSpec, EnvSpec, Metrics, Part, Progress, RobotRLError, StateDict, group, ungroup
@@ -53,8 +55,8 @@ class PPOConfig:
     critic_groups: list[str] | None = None
     """Observation groups of the critic; None: those of the policy."""
     two_threads: bool | None = None
-    """Train the critic in a second thread on a CPU: the same bytes, faster for wide nets; narrow ones do not gain, as
-    their operations are too short. None: where a layer has 128 units or more, or there are images."""
+    """Train the critic in a second thread on a CPU: the same bytes, sooner. None: where that is worth it, which is with
+    tanh and no memory, with a layer of 128 units or more, or with images."""
 
     def __post_init__(self) -> None:
         positive = ("learning_rate", "num_epochs", "num_minibatches", "clip_ratio", "max_grad_norm", "value_coef")
@@ -100,7 +102,7 @@ class PPO:
         # a new thread would take torch's default of one thread a core, whatever the main thread was set to
         threads = torch.get_num_threads()
         wide = max(policy.config.hidden, default=0) >= 128 or bool(policy.inputs.images)
-        side = device.type == "cpu" and (wide if c.two_threads is None else c.two_threads)
+        side = device.type == "cpu" and (wide or self.critic.plain if c.two_threads is None else c.two_threads)
         self._thread = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads,)) if side else None
         # the keys of every loss, asserted against what the updates produce
         self._coef = {"policy": 1.0, "entropy": -c.entropy_coef, "value": c.value_coef}
@@ -137,54 +139,42 @@ class PPO:
             minibatches = _shuffle(data, c.num_minibatches)
             beside = None if self._thread is None else self._thread.submit(self._fit_critic, minibatches)
             for rows in minibatches if actor_learns else ():
-                out = policy.sequence(group(rows, "inputs"), {"hidden": rows["hidden"][0]}, rows["is_first"])
-                log_prob, entropy = policy.log_prob_and_entropy(out, rows["raw_action"])
-                log_ratio, advantage = log_prob - rows["log_prob"], rows["advantage"]
-                ratio = log_ratio.exp()
-                # eq. 7: the pessimistic bound of the surrogate
-                bounded = ratio.clamp(1.0 - c.clip_ratio, 1.0 + c.clip_ratio)
-                losses = {"policy": -torch.min(ratio * advantage, bounded * advantage).mean(), "entropy": entropy}
-                loss = losses["policy"] + self._coef["entropy"] * entropy if c.entropy_coef else losses["policy"]
+                out, pull = policy.net.sequence_pullback(group(rows, "inputs"), rows["hidden"][0], rows["is_first"])
                 zero_gradient(self._actor_flat)
-                loss.backward()
+                log_prob, entropy = policy.log_prob_and_entropy(out.requires_grad_(), rows["raw_action"])
+                log_ratio = log_prob.detach() - rows["log_prob"]
+                loss, by_log_prob = clipped_surrogate(log_ratio, rows["advantage"], c.clip_ratio)
+                log_prob.backward(by_log_prob)
+                if c.entropy_coef:
+                    (self._coef["entropy"] * entropy).backward()
+                assert out.grad is not None
+                pull(out.grad)
+                log_ratios.append(log_ratio.flatten())
+                metrics["loss/policy"].append(loss)
+                metrics["loss/entropy"].append(entropy.detach())
                 metrics["grad_norm/actor"].append(clip_gradient(self._actor_flat, c.max_grad_norm))
                 self._actor_adam.step()
-                log_ratios.append(log_ratio.detach().flatten())
-                for name, value in losses.items():
-                    metrics[f"loss/{name}"].append(value.detach())
-            if beside is not None:
-                for name, values in beside.result().items():
-                    metrics[name] += values
-            else:
-                for rows in minibatches:
-                    value_loss = self._value_loss(rows)
-                    value_loss.backward()
-                    self._step_critic(value_loss, metrics)
+            learned = self._fit_critic(minibatches) if beside is None else beside.result()
+            for name, values in learned.items():
+                metrics[name] += values
             if c.target_kl is not None and actor_learns:
                 actor_learns = bool(_kl(torch.cat(log_ratios[-len(minibatches) :])) <= c.target_kl)
         self._merge_moments()
         return self._summary(metrics, torch.cat(log_ratios), data), None
 
-    def _value_loss(self, rows: Batch) -> Tensor:
-        """Half the squared error to the lambda-returns, times `value_coef`."""
-        own = "inputs" if self.critic_inputs is self.policy.inputs else "critic_inputs"
-        value, _ = self.critic.sequence(group(rows, own), rows["critic_hidden"][0], rows["is_first"])
-        zero_gradient(self._critic_flat)
-        return 0.5 * self._coef["value"] * (value.squeeze(-1) - rows["returns"]).square().mean()
-
-    def _step_critic(self, loss: Tensor, metrics: dict[str, list[Tensor]]) -> None:
-        metrics["grad_norm/critic"].append(clip_gradient(self._critic_flat, self.config.max_grad_norm))
-        self._critic_adam.step()
-        metrics["loss/value"].append(loss.detach() / self._coef["value"])
-
+    @torch.no_grad()
     def _fit_critic(self, minibatches: list[Batch]) -> dict[str, list[Tensor]]:
-        """The critic's epoch, in the second thread."""
-        metrics: dict[str, list[Tensor]] = {"loss/value": [], "grad_norm/critic": []}
-        for rows in minibatches:
-            loss = self._value_loss(rows)
-            loss.backward()
-            self._step_critic(loss, metrics)
-        return metrics
+        """The critic's epoch: half the squared error to the lambda-returns, times `value_coef`."""
+        own = "inputs" if self.critic_inputs is self.policy.inputs else "critic_inputs"
+        losses, norms = regress(
+            self.critic,
+            self._critic_adam,
+            [(group(rows, own), rows["critic_hidden"][0], rows["is_first"]) for rows in minibatches],
+            [rows["returns"] for rows in minibatches],
+            coef=self._coef["value"],
+            max_norm=self.config.max_grad_norm,
+        )
+        return {"loss/value": losses, "grad_norm/critic": norms}
 
     @torch.no_grad()
     def _prepare(self, rollout: Batch) -> Batch:

@@ -43,9 +43,16 @@ def clip_gradient(flat: nn.Parameter, max_norm: float) -> Tensor:
     A gradient that is not finite becomes zero, so it never reaches the weights; its norm tells.
     """
     assert flat.grad is not None
-    norm = torch.linalg.vector_norm(flat.grad)
+    norm: Tensor = clip(flat.grad, max_norm)
+    return norm
+
+
+@torch.jit.script
+def clip(gradient: Tensor, max_norm: float) -> Tensor:
+    """`clip_gradient` of the gradient itself, for other scripted functions."""
+    norm = torch.linalg.vector_norm(gradient)
     scale = (max_norm / (norm + 1e-6)).clamp_(max=1.0)
-    flat.grad.mul_(scale).masked_fill_(~norm.isfinite(), 0.0)
+    gradient.mul_(scale).masked_fill_(~norm.isfinite(), 0.0)
     return norm
 
 
@@ -72,7 +79,7 @@ class Adam:
     ) -> None:
         self.flat, self.lr, self.beta1, self.beta2, self.eps = flat, lr, beta1, beta2, eps
         self.steps = 0
-        self._mean, self._square = torch.zeros_like(flat.data), torch.zeros_like(flat.data)
+        self.mean, self.square = torch.zeros_like(flat.data), torch.zeros_like(flat.data)
         self._count = torch.zeros((), dtype=torch.float32, device=flat.device)
 
     @torch.no_grad()
@@ -82,17 +89,17 @@ class Adam:
         assert grad is not None
         self.steps += 1
         torch._fused_adam_(
-            [self.flat.data], [grad], [self._mean], [self._square], [], [self._count.fill_(self.steps)],
+            [self.flat.data], [grad], [self.mean], [self.square], [], [self._count.fill_(self.steps)],
             lr=self.lr, beta1=self.beta1, beta2=self.beta2, weight_decay=0.0, eps=self.eps, amsgrad=False,
             maximize=False,
         )  # fmt: skip
 
     def state_dict(self) -> StateDict:
         """Moments, the number of steps and the learning rate."""
-        return {"steps": self.steps, "mean": self._mean, "square": self._square, "lr": self.lr}
+        return {"steps": self.steps, "mean": self.mean, "square": self.square, "lr": self.lr}
 
     def load_state_dict(self, state: StateDict) -> None:
         """Continue exactly where `state_dict` was taken."""
         self.steps, self.lr = int(state["steps"]), float(state["lr"])
-        self._mean.copy_(state["mean"])
-        self._square.copy_(state["square"])
+        self.mean.copy_(state["mean"])
+        self.square.copy_(state["square"])

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from robotrl.nets.cnn import CNN
 from robotrl.nets.mlp import MLP
 from robotrl.nets.normaliser import Normaliser
-from robotrl.nets.stack import pull, run
 from robotrl.types import ArraySpec, RobotRLError
 
 VECTOR = "vector"
@@ -88,6 +87,8 @@ class Network(nn.Module):
         self.gru = nn.GRUCell(features, gru_size) if gru_size else None
         self.gru_size = gru_size
         self.head = MLP(gru_size or features, hidden, out_dim, activation=activation, out_gain=out_gain)
+        self.plain = not self.image_names and not gru_size and activation == "tanh"
+        """Whether it is but an MLP with tanh, for which there are faster ways."""
 
     def _features(self, inputs: Mapping[str, Tensor]) -> Tensor:
         if not self.image_names:
@@ -104,7 +105,9 @@ class Network(nn.Module):
             features = hidden = self.gru(features, hidden)
         return self.head(features), hidden
 
-    def pullback(self, inputs: Mapping[str, Tensor], dtype: torch.dtype) -> tuple[Tensor, Callable[[Tensor], None]]:
+    def pullback(
+        self, inputs: Mapping[str, Tensor], dtype: torch.dtype = torch.float32
+    ) -> tuple[Tensor, Callable[[Tensor], None]]:
         """Outputs `[N, out_dim]` of a memoryless network, and the function that takes their gradient back.
 
         Args:
@@ -113,25 +116,33 @@ class Network(nn.Module):
 
         Returns:
             Outputs, detached, and `pull(grad)`: given the gradient of a loss by the outputs it overwrites the
-            parameters' gradients, which `flatten_parameters` has allocated.
+            parameters' gradients, which `flatten_parameters` has allocated. To be called once.
         """
-        if self.image_names or not isinstance(self.head.activation, nn.ReLU):
-            with torch.enable_grad():
-                out = self.head(self._features(inputs))
+        if self.image_names:
+            return self._pullback_by_autograd(lambda: self.head(self._features(inputs)))
+        return self.head.pullback(inputs[VECTOR], dtype)
 
-            def by_autograd(grad: Tensor) -> None:
-                for parameter in self.parameters():
-                    if parameter.grad is not None:
-                        parameter.grad.zero_()
-                out.backward(grad)
+    def sequence_pullback(
+        self, inputs: Mapping[str, Tensor], hidden: Tensor, is_first: Tensor
+    ) -> tuple[Tensor, Callable[[Tensor], None]]:
+        """Outputs `[T, N, out_dim]` of `sequence`, and the function that takes their gradient back; see `pullback`."""
+        if self.image_names or self.gru is not None:
+            return self._pullback_by_autograd(lambda: self.sequence(inputs, hidden, is_first)[0])
+        steps = inputs[VECTOR]
+        out, pull = self.head.pullback(steps.flatten(0, 1))
+        return out.view(*steps.shape[:2], -1), lambda grad: pull(grad.flatten(0, 1))
 
-            return out.detach(), by_autograd
-        out, trace = run(inputs[VECTOR], self.head.stacked(dtype))
+    def _pullback_by_autograd(self, forward: Callable[[], Tensor]) -> tuple[Tensor, Callable[[Tensor], None]]:
+        with torch.enable_grad():
+            out = forward()
 
         def back(grad: Tensor) -> None:
-            pull(trace, grad.unsqueeze(0), self.head.stacked_gradients())
+            for parameter in self.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.zero_()
+            out.backward(grad)
 
-        return out.squeeze(0), back
+        return out.detach(), back
 
     def sequence(self, inputs: Mapping[str, Tensor], hidden: Tensor, is_first: Tensor) -> tuple[Tensor, Tensor]:
         """Time-major inputs `[T, N, ...]` from `hidden [N, gru_size]`, set to zero wherever `is_first [T, N]`.

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from robotrl.nets.cnn import CNN
+from robotrl.nets.flat import flatten_parameters, zero_gradient
 from robotrl.nets.network import VECTOR, Network, ObsInputs
 from robotrl.nets.normaliser import Normaliser
 from robotrl.types import ArraySpec, RobotRLError
@@ -135,3 +136,32 @@ def test_the_encoder_tells_pictures_apart():
     net = CNN((1, 16, 16), features=8)
     black, white = torch.zeros(1, 1, 16, 16, dtype=torch.uint8), torch.full((1, 1, 16, 16), 255, dtype=torch.uint8)
     assert (net(black) - net(white)).abs().max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("groups", "options"),
+    [
+        (["state"], {}),
+        (["state"], {"activation": "relu"}),
+        (["state"], {"activation": "elu"}),
+        (["state"], {"gru_size": 6}),
+        (["state", "image/a"], {}),
+    ],
+)
+def test_a_sequence_s_pullback_gives_the_gradients_of_autograd(groups, options):
+    torch.manual_seed(0)
+    net = Network(ObsInputs(SPECS, groups, normalise=False), 2, hidden=[8, 8], **options)
+    flat = flatten_parameters(net.parameters())
+    inputs = {VECTOR: torch.randn(3, 4, 3)}
+    if "image/a" in groups:
+        inputs["image/a"] = torch.randint(0, 256, (3, 4, *SPECS["image/a"].shape), dtype=torch.uint8)
+    hidden, is_first, grad = torch.randn(4, net.gru_size), torch.rand(3, 4) < 0.3, torch.randn(3, 4, 2)
+    zero_gradient(flat)
+    expected, _ = net.sequence(inputs, hidden, is_first)
+    expected.backward(grad)
+    wanted = flat.grad.clone()
+    flat.grad.fill_(7.0)  # what was there is overwritten
+    out, pull = net.sequence_pullback(inputs, hidden, is_first)
+    pull(grad)
+    torch.testing.assert_close(out, expected.detach())
+    torch.testing.assert_close(flat.grad, wanted)
