@@ -6,9 +6,11 @@ SPINE := import_time memory env_vs_envpool env_vs_sb3 env_vs_raw ppo_vs_sb3_spee
 
 OFFPOLICY_SPEED := sac_vs_sb3_speed rlpd_critic_speed
 OFFPOLICY := sac_reference sample_efficient rlpd_sparse rlpd_ablation ailboost_one_demo ailboost_demos
+WORLD_MODELS := pets_mbpo
 TABLETOP := experts speed loader_vs_lerobot record
 
-.PHONY: bench-spine bench-spine-smoke bench-offpolicy bench-offpolicy-smoke bench-tabletop bench-tabletop-smoke bench-report
+.PHONY: bench-spine bench-spine-smoke bench-offpolicy bench-offpolicy-smoke bench-tabletop bench-tabletop-smoke \
+	bench-world_models bench-world_models-smoke bench-report
 
 bench-spine: ## measure what is missing of the suite `spine`, then write docs/benchmarks.md
 	for claim in $(SPINE); do $(PYTHON_BENCH) -m benchmarks.spine.$$claim || exit 1; done
@@ -33,6 +35,13 @@ bench-tabletop: ## measure what is missing of the suite `tabletop`, then write d
 
 bench-tabletop-smoke: ## run every claim of the suite `tabletop` with tiny sizes; publishes nothing
 	for claim in $(TABLETOP); do $(PYTHON_BENCH) -m benchmarks.tabletop.$$claim --smoke || exit 1; done
+
+bench-world_models: ## measure what is missing of the suite `world_models`, then write docs/benchmarks.md
+	for claim in $(WORLD_MODELS); do $(PYTHON_BENCH) -m benchmarks.world_models.$$claim --jobs $(JOBS) || exit 1; done
+	$(PYTHON_BENCH) -m benchmarks.report
+
+bench-world_models-smoke: ## run every claim of the suite `world_models` with tiny sizes; publishes nothing
+	for claim in $(WORLD_MODELS); do $(PYTHON_BENCH) -m benchmarks.world_models.$$claim --smoke || exit 1; done
 
 bench-report: ## write docs/benchmarks.md and its plots from the result files
 	$(PYTHON_BENCH) -m benchmarks.report

@@ -19,7 +19,12 @@ from robotrl.functional.statistics import bootstrap_interval, iqm, mean
 
 PAGE = provenance.ROOT / "docs" / "benchmarks.md"
 IMAGES = provenance.ROOT / "docs" / "images" / "benchmarks"
-SUITES = {"spine": "The spine", "offpolicy": "Off-policy and imitation learning", "tabletop": "The tabletop suite"}
+SUITES = {
+    "spine": "The spine",
+    "offpolicy": "Off-policy and imitation learning",
+    "tabletop": "The tabletop suite",
+    "world_models": "World models",
+}
 """Suite to heading; each is a package `benchmarks.<suite>` whose `CLAIMS` name its claims."""
 
 _WORDS = {True: "met", False: "**missed**", None: "undecided"}

@@ -11,6 +11,52 @@ MAX_MEMBERS = 1000
 
 
 @dataclass(slots=True)
+class PlannerConfig:
+    """How a `planner` chooses an action: it imagines many sequences of actions and improves on the best ones."""
+
+    method: str = "icem"
+    """`icem` (Pinneri et al. 2020): elites give the next mean and deviation; `mppi` (Williams et al. 2017): all
+    candidates do, weighted by the exponential of their return."""
+    horizon: int = 15
+    """Actions of a sequence."""
+    candidates: int = 128
+    """Sequences in the first iteration."""
+    shrink: float = 1.25
+    """By which their number is divided from iteration to iteration."""
+    iterations: int = 4
+    elites: int = 12
+    keep: int = 4
+    """Elites that compete again in the next iteration, and shifted by a step in the next decision."""
+    init_std: float = 0.5
+    """Deviation that each decision begins with, in units where the action range is [-1, 1]."""
+    noise_colour: float = 2.0
+    """Exponent of the noise's spectrum along a sequence; 0 is white, larger is smoother."""
+    momentum: float = 0.1
+    """Share of the old mean and deviation in the new ones."""
+    temperature: float = 0.1
+    """Of `mppi`, as a share of the spread of the returns."""
+
+    def __post_init__(self) -> None:
+        if self.method not in ("icem", "mppi"):
+            raise RobotRLError(f"policy.planner.method is '{self.method}'; it must be icem or mppi.")
+        for name in ("horizon", "iterations", "elites", "keep"):
+            if getattr(self, name) < 1:
+                raise RobotRLError(f"policy.planner.{name} is {getattr(self, name)}; it must be at least 1.")
+        if not self.keep <= self.elites <= self.candidates:
+            raise RobotRLError(
+                f"policy.planner asks for keep={self.keep} of elites={self.elites} of candidates={self.candidates}; "
+                "each must be at most the next."
+            )
+        if self.shrink < 1 or not self.init_std > 0 or not self.temperature > 0 or self.noise_colour < 0:
+            raise RobotRLError(
+                "policy.planner needs shrink of at least 1, init_std and temperature above 0, and noise_colour of at "
+                "least 0."
+            )
+        if not 0 <= self.momentum < 1:
+            raise RobotRLError(f"policy.planner.momentum is {self.momentum}; it must lie in [0, 1).")
+
+
+@dataclass(slots=True)
 class PolicyConfig:
     """What acts: a Gaussian (continuous) or categorical (discrete) policy over the chosen observation groups."""
 
@@ -36,6 +82,10 @@ class PolicyConfig:
     """Policies that a `mixture` is made of; a learner sets it."""
     member_kind: str = "squashed"
     """The kind of a mixture's members."""
+    models: int = 5
+    """Members of the ensemble of models that a `planner` carries; `hidden` are their widths."""
+    planner: PlannerConfig = field(default_factory=PlannerConfig)
+    """How a `planner` plans."""
 
     def __post_init__(self) -> None:
         if self.activation not in ("tanh", "relu", "elu", "silu"):
@@ -44,5 +94,7 @@ class PolicyConfig:
             raise RobotRLError(f"policy.members is {self.members}; it must lie in [0, {MAX_MEMBERS}].")
         if any(width < 1 for width in self.hidden):
             raise RobotRLError(f"policy.hidden is {self.hidden}; every width must be at least 1.")
+        if not 1 <= self.models <= MAX_MEMBERS:
+            raise RobotRLError(f"policy.models is {self.models}; it must lie in [1, {MAX_MEMBERS}].")
         if self.gru_size < 1 or self.image_features < 1:
             raise RobotRLError("policy.gru_size and policy.image_features must be at least 1.")

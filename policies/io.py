@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from robotrl.policies import build_policy
-from robotrl.policies.config import PolicyConfig
+from robotrl.policies.config import PlannerConfig, PolicyConfig
 from robotrl.policies.stochastic import StochasticPolicy
 from robotrl.types import EnvSpec, RobotRLError
 
@@ -170,7 +170,13 @@ def _policy_config(data: dict[str, Any]) -> PolicyConfig:
         raise RobotRLError(
             f"The saved policy has settings that this RobotRL does not know: {unknown}. Upgrade RobotRL."
         )
-    config = PolicyConfig(**data)
+    planner = data.get("planner", {})
+    unknown = sorted(set(planner) - {f.name for f in fields(PlannerConfig)})
+    if unknown:
+        raise RobotRLError(
+            f"The saved policy has settings of its planner that this RobotRL does not know: {unknown}. Upgrade RobotRL."
+        )
+    config = PolicyConfig(**data | {"planner": PlannerConfig(**planner)})
     if ":" in config.kind:  # an import string: what is imported is never chosen by a file
         raise RobotRLError(
             f"The saved policy is of the kind '{config.kind}', which is not registered. Install the package that "

@@ -36,7 +36,7 @@ class SquashedPolicy(StochasticPolicy):
     outputs_per_action = 2
 
     def __init__(self, config: PolicyConfig, spec: EnvSpec) -> None:
-        _check_bounded(spec)
+        check_bounded(spec)
         if not LOG_STD_MIN < config.log_std_init < LOG_STD_MAX:
             raise RobotRLError(
                 f"policy.log_std_init is {config.log_std_init}; a squashed policy keeps its log-deviation between "
@@ -149,15 +149,21 @@ class UniformPolicy:
         return self._actions.to_env(unit), {"raw_action": raw, "log_prob": log_prob}, state
 
 
-def _check_bounded(spec: EnvSpec) -> None:
+def check_bounded(spec: EnvSpec) -> None:
+    """Make sure that actions are continuous and bounded.
+
+    Raises:
+        RobotRLError: they are not.
+    """
     action = spec.action
     if action.kind != "continuous":
         raise RobotRLError(
-            f"{spec.id} has discrete actions; a squashed policy needs continuous ones. Use learner=ppo, or another env."
+            f"{spec.id} has discrete actions; this kind of policy needs continuous ones. "
+            "Use learner=ppo, or another env."
         )
     if not all(map(math.isfinite, (*action.low, *action.high))):
         raise RobotRLError(
-            f"{spec.id} has actions without bounds; a squashed policy fills the range between them. "
+            f"{spec.id} has actions without bounds; this kind of policy fills the range between them. "
             "Use learner=ppo, or an env with finite action bounds."
         )
 

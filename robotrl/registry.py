@@ -98,6 +98,8 @@ learners = Registry(
         "flashsac": "robotrl.learners.flashsac:FlashSAC",
         "ailboost": "robotrl.learners.ailboost:AILBoost",
         "dreamer": "robotrl.learners.dreamer:Dreamer",
+        "pets": "robotrl.learners.pets:PETS",
+        "mbpo": "robotrl.learners.mbpo:MBPO",
     },
 )
 policies = Registry(
@@ -112,5 +114,6 @@ policies = Registry(
         "random": "robotrl.policies.random:RandomPolicy",
         "expert": "robotrl.envs.tabletop.experts:Expert",
         "rssm": "robotrl.policies.rssm:RSSMPolicy",
+        "planner": "robotrl.policies.planner:Planner",
     },
 )

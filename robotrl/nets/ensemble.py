@@ -18,7 +18,7 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Ensemble(nn.Module):
-    """`[B, in_dim] -> [E, B, out_dim]`: `size` independent MLPs on the same input.
+    """`[B, in_dim] -> [E, B, out_dim]`: `size` independent MLPs on the same input, or `[E, B, in_dim]` on one each.
 
     Each hidden layer is linear, dropout, layer normalisation, activation, the middle two if asked for: the order of
     DroQ (Hiraoka et al. 2022, fig. 2), and without dropout that of RLPD (Ball et al. 2023).
@@ -66,7 +66,7 @@ class Ensemble(nn.Module):
         """Members on `x [B, in_dim]`: `[E, B, out_dim]`, float32.
 
         Args:
-            x: the input of all of them.
+            x: the input of all of them; or `[E, B, in_dim]`, one each, unless the activation is relu.
             members: indices of those that are asked; None: all.
         """
         layers = self._layers(members)
@@ -112,7 +112,8 @@ class Ensemble(nn.Module):
         return Layers(weights, biases, gains, shifts, self.dropout if self.training else 0.0, self.dtype)
 
     def _plain(self, x: Tensor, layers: Layers) -> Tensor:
-        h, last = x.to(self.dtype).expand(len(layers.weights[0]), *x.shape), len(layers.weights) - 1
+        last = len(layers.weights) - 1
+        h = x.to(self.dtype).expand(len(layers.weights[0]), *x.shape[-2:])
         for i, (weight, bias) in enumerate(zip(layers.weights, layers.biases, strict=True)):
             h = torch.baddbmm(bias.to(self.dtype), h, weight.to(self.dtype))
             if i == last:

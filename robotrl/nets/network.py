@@ -35,25 +35,33 @@ class ObsInputs(nn.Module):
         self.images = {g: tuple(obs[g].shape) for g in groups if is_image(obs[g])}
         self.dim = sum(int(torch.Size(obs[g].shape).numel()) for g in self.vectors)
         self._ranks = {g: len(obs[g].shape) for g in self.vectors}
+        self._shapes = {g: tuple(obs[g].shape) for g in self.vectors}
         self.normaliser = Normaliser(self.dim) if normalise and self.dim else None
 
-    def _vector(self, obs: Mapping[str, Tensor]) -> Tensor:
+    def vector(self, obs: Mapping[str, Tensor]) -> Tensor:
+        """The number groups as one vector `[..., dim]`, not normalised."""
         if len(self.vectors) == 1 and self._ranks[self.vectors[0]] == 1:
             return obs[self.vectors[0]]
         parts = [obs[g].unsqueeze(-1) if self._ranks[g] == 0 else obs[g].flatten(-self._ranks[g]) for g in self.vectors]
         return torch.cat([p.float() for p in parts], -1)
 
+    def groups_of(self, vector: Tensor) -> dict[str, Tensor]:
+        """The inverse of `vector`: number groups `[..., *shape]`."""
+        sizes = [int(torch.Size(shape).numel()) for shape in self._shapes.values()]
+        parts = zip(self._shapes.items(), vector.split(sizes, -1), strict=True)
+        return {g: part.reshape(*vector.shape[:-1], *shape) for (g, shape), part in parts}
+
     def forward(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Inputs for `Network`: `vector [..., dim]` float32, images `[..., C, H, W]` uint8."""
         inputs = {g: obs[g] for g in self.images}
         if self.dim:
-            vector = self._vector(obs)
+            vector = self.vector(obs)
             inputs[VECTOR] = vector if self.normaliser is None else self.normaliser(vector)
         return inputs
 
     def moments(self, obs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor] | None:
         """What the normaliser would have to merge to take `obs` in; None without a normaliser."""
-        return None if self.normaliser is None else self.normaliser.moments(self._vector(obs))
+        return None if self.normaliser is None else self.normaliser.moments(self.vector(obs))
 
 
 class Network(nn.Module):

@@ -41,6 +41,10 @@ class Normaliser(nn.Module):
         """Normalise `[..., dim]` float32."""
         return torch.sub(x, self._shift).mul_(self._scale).clamp_(-self.clip, self.clip)
 
+    def inverse(self, x: Tensor) -> Tensor:
+        """What `forward` takes to `x [..., dim]`, where nothing was clipped."""
+        return torch.addcdiv(self._shift, x, self._scale)
+
     @staticmethod
     def moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Count, mean and sum of squared deviations of the rows of `[..., dim]`, float64."""

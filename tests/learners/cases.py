@@ -10,7 +10,7 @@ from torch import Tensor
 from robotrl.collect import Collector
 from robotrl.learners.sac import SACConfig
 from robotrl.policies import build_policy
-from robotrl.policies.config import PolicyConfig
+from robotrl.policies.config import PlannerConfig, PolicyConfig
 from robotrl.registry import learners
 from robotrl.replay import ReplayBuffer
 from robotrl.replay.build import build_replay, collects
@@ -31,6 +31,7 @@ TASKS = {
     ("squashed", "continuous"): envs.Target,
     ("flash", "continuous"): envs.Target,
     ("rssm", "continuous"): envs.Slide,
+    ("planner", "continuous"): envs.Target,
     ("rssm", "discrete"): envs.SlideDiscrete,
 }
 """A tiny task for each kind of policy and action; memory is what a recurrent policy needs."""
@@ -134,6 +135,8 @@ _SHARP = {
 }  # fmt: skip
 _DREAM = {"learning_rate": 3e-3, "gamma": 0.8, "horizon": 5, "slow_rate": 0.1, "entropy_coef": 1e-2}
 _FAST = {"learning_rate": 5e-3, "lr_schedule": "constant", "gamma": 0.5, "num_epochs": 4}
+
+_QUICK_PLANNER = PlannerConfig(horizon=2, candidates=16, iterations=2, elites=4, keep=2)
 
 CASES = {
     "ppo": Case(
@@ -256,6 +259,40 @@ CASES = {
                 "Dreamer's actor learns from its own imagination: there is no ratio to older data.",
         },
     ),
+    "pets": Case(
+        combinations=(("planner", "continuous"),),
+        losses=lambda learner: set(learner._coef),
+        value=_sac_value, value_config={}, value_iterations=0,
+        learning={("planner", "continuous"): Learning(-2.2, 20, config={"learning_rate": 3e-3, "batch_size": 64})},
+        quick={"batch_size": 16, "random_env_steps": 0},
+        schedule={"rollout_steps": 12, "updates": 8.0},
+        exempt=dict.fromkeys(("truncation_bootstraps", "termination_does_not_bootstrap"),
+                             "It has no value: it plans through a model. That its model learns how episodes end is "
+                             "tested beside it.")
+        | {"importance_ratios_are_one_before_the_first_gradient_step":
+           "It plans and uses no importance ratios."},
+    ),
+    "mbpo": Case(
+        combinations=(("squashed", "continuous"),),
+        losses=lambda learner: {*learner._coef, *learner.sac._coef},
+        value=lambda learner, obs: _sac_value(learner.sac, obs),
+        value_config={"sac": SACConfig(gamma=0.9, entropy_backup=False, learning_rate=5e-3, tau=0.2, batch_size=64,
+                                       random_env_steps=0),
+                      "model_first_updates": 1, "real_share": 0.5, "model_hidden": [32, 32]},
+        value_iterations=100,
+        learning={
+            ("squashed", "continuous"): Learning(
+                -0.25, 100, config={
+                    "sac": SACConfig(learning_rate=5e-3, gamma=0.5, tau=0.05, batch_size=128, init_temperature=0.05,
+                                     target_entropy_scale=2.0, random_env_steps=0, utd_ratio=2),
+                    "model_first_updates": 50, "model_hidden": [64, 64], "models": 3, "model_batch_size": 64,
+                    "model_learning_rate": 3e-3},
+            ),
+        },
+        quick={"sac": SACConfig(batch_size=16, random_env_steps=0), "model_hidden": [16], "model_batch_size": 16,
+               "models": 2, "model_first_updates": 0},
+        schedule={"rollout_steps": 12, "updates": 8.0},
+    ),
 }  # fmt: skip
 
 
@@ -274,7 +311,8 @@ def make(
     case, learner_class = CASES[name], learners.get(name)
     kind = kind or case.combinations[0][0]
     seed_everything(seed)
-    small = {"hidden": [32, 32], "gru_size": 16, "image_features": 16, "log_std_init": -0.5, "world_model": "tiny"}
+    small = {"hidden": [32, 32], "gru_size": 16, "image_features": 16, "log_std_init": -0.5, "world_model": "tiny",
+             "planner": _QUICK_PLANNER, "models": 2}  # fmt: skip
     built = build_policy(PolicyConfig(kind=kind, **small | dict(policy or {})), env.env_spec)
     settings = learner_class.config_class(**{**case.quick, **config})
     learner = learner_class(built, env.env_spec, settings, num_envs=env.num_envs)

@@ -35,6 +35,15 @@ TINY_LEARNER = {
     "dreamer": (
         "policy.world_model=tiny", "learner.batch_size=4", "learner.batch_length=8", "learner.horizon=4",
     ),
+    "pets": (
+        "learner.batch_size=16", "learner.random_env_steps=128", "policy.models=2", "policy.planner.horizon=2",
+        "policy.planner.candidates=8", "policy.planner.elites=4", "policy.planner.keep=2",
+        "policy.planner.iterations=2",
+    ),
+    "mbpo": (
+        "learner.sac.batch_size=16", "learner.sac.random_env_steps=128", "learner.model_hidden=[8]",
+        "learner.models=2", "learner.model_batch_size=8", "learner.model_first_updates=1",
+    ),
     "ailboost": (
         *_ADVERSARIAL, "learner.member_env_steps=40", "learner.explore_env_steps=40", "learner.discriminator_updates=4",
     ),
