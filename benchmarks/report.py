@@ -21,6 +21,7 @@ PAGE = provenance.ROOT / "docs" / "benchmarks.md"
 IMAGES = provenance.ROOT / "docs" / "images" / "benchmarks"
 SUITES = {
     "spine": "The spine",
+    "onpolicy": "On-policy learning",
     "offpolicy": "Off-policy and imitation learning",
     "tabletop": "The tabletop suite",
     "world_models": "World models",

@@ -13,6 +13,7 @@ from robotrl.types import RobotRLError
 
 _NATIVE = "robotrl.envs.native:make"
 _TABLETOP = "robotrl.envs.tabletop:make"
+_LOCK = "robotrl.envs.lock:make"
 
 _TABLETOP_TASKS = (
     "close_door", "close_drawer", "gather", "insert", "open_door", "open_drawer", "pick", "place", "press", "push",
@@ -35,6 +36,8 @@ environments = Registry(
         "Walker2d-v5": _NATIVE,
         "dmc/<domain>-<task>": "robotrl.envs.dm_control_adapter:make",
         "gym/<id>": "robotrl.envs.gymnasium_adapter:make",
+        "lock/combination": _LOCK,
+        "lock/images": _LOCK,
         **{f"tabletop/{task}": _TABLETOP for task in _TABLETOP_TASKS},
     },
 )

@@ -100,6 +100,9 @@ learners = Registry(
         "dreamer": "robotrl.learners.dreamer:Dreamer",
         "pets": "robotrl.learners.pets:PETS",
         "mbpo": "robotrl.learners.mbpo:MBPO",
+        "trpo": "robotrl.learners.trpo:TRPO",
+        "npg": "robotrl.learners.trpo:NPG",
+        "hnpg": "robotrl.learners.hnpg:HNPG",
     },
 )
 policies = Registry(
@@ -111,8 +114,9 @@ policies = Registry(
         "mixture": "robotrl.policies.mixture:MixturePolicy",
         "squashed": "robotrl.policies.squashed:SquashedPolicy",
         "flash": "robotrl.policies.flash:FlashPolicy",
+        "stepwise": "robotrl.policies.stepwise:StepwisePolicy",
         "random": "robotrl.policies.random:RandomPolicy",
-        "expert": "robotrl.envs.tabletop.experts:Expert",
+        "expert": "robotrl.envs.experts:expert_for",
         "rssm": "robotrl.policies.rssm:RSSMPolicy",
         "planner": "robotrl.policies.planner:Planner",
     },

@@ -9,6 +9,7 @@ Fields: `obs/* action reward next_obs/* terminated truncated episode step is_fir
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -76,15 +77,19 @@ class EnvSpec:
     """Whether `state_dict` of the env continues it bit for bit."""
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-ready dictionary that `from_json` reads back."""
-        return asdict(self)
+        """A JSON-ready dictionary that `from_json` reads back; infinite bounds, which JSON lacks, are texts."""
+        data = asdict(self)
+        for bound in ("low", "high"):
+            data["action"][bound] = [x if math.isfinite(x) else str(x) for x in data["action"][bound]]
+        return data
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> EnvSpec:
         """Read what `to_json` wrote."""
         obs = {k: ArraySpec(tuple(v["shape"]), v["dtype"], v["unit"]) for k, v in data["obs"].items()}
         a = data["action"]
-        action = ActionSpec(a["kind"], tuple(a["shape"]), tuple(a["low"]), tuple(a["high"]), a["num_actions"])
+        low, high = (tuple(float(x) for x in a[bound]) for bound in ("low", "high"))
+        action = ActionSpec(a["kind"], tuple(a["shape"]), low, high, a["num_actions"])
         rest = {k: v for k, v in data.items() if k not in ("obs", "action")}
         return EnvSpec(obs=obs, action=action, **rest)
 
@@ -127,6 +132,9 @@ class Part:
     """Steps of a sequence."""
     stratify_by: str | None = None
     """A field of integers: every value present gets an equal share of the batch, which is ordered by it."""
+    strata: int | None = None
+    """With `stratify_by`: the values must be 0 .. strata - 1, every one of them present; other data are refused. So a
+    learner with something for each step of a horizon says how long it is."""
     shares: tuple[float, ...] | None = None
     """With `stratify_by`: not equal shares, but each row of the value v with probability `shares[v]`, by lot: first the
     value, then one of its rows. Values without a share, and negative ones, are left out; shares of values that are not

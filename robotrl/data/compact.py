@@ -12,7 +12,7 @@ from robotrl.data import schema as names
 from robotrl.data.dataset import Dataset, EpisodeInfo
 from robotrl.data.journal import Change, Journal
 from robotrl.data.schema import read_json
-from robotrl.data.tables import encode, extras_table, place_columns, pyarrow, read_rows
+from robotrl.data.tables import GROUP_ROWS, encode, place_columns, pyarrow, read_whole
 from robotrl.data.video import Cut, join_clips
 
 LOOSE = "loose_from"
@@ -45,11 +45,11 @@ def _join(dataset: Dataset, loose: list[EpisodeInfo], change: Change) -> None:
     meta, meta_files = _rows(dataset.root, "meta/episodes", wanted)
     extras, extra_files = _rows(dataset.root, "meta/robotrl/episodes", wanted)
     old = [*meta_files, *extra_files, *(dataset.data_path(*e.data) for e in loose)]
+    new: dict[str, list[Any]] = {}
     for place, part in _parts(loose, lambda e: (dataset.data_path(*e.data), e.data), names.DATA_MB):
         target = change.path(names.DATA_PATH.format(chunk_index=place[0], file_index=place[1]))
         _join_tables(list(dict.fromkeys(dataset.data_path(*e.data) for e in part)), target)
-        for episode in part:
-            meta[episode.index] |= place_columns("data", place)
+        _note(new, [place_columns("data", place)] * len(part))
     for key in loose[0].clips:
         old += [e.clips[key].path for e in loose]
         for place, part in _parts(loose, partial(_clip, key=key), names.VIDEO_MB):
@@ -60,17 +60,24 @@ def _join(dataset: Dataset, loose: list[EpisodeInfo], change: Change) -> None:
             for episode in part:
                 start, shown = shown, shown + episode.length
                 where = {"from_timestamp": start / dataset.fps, "to_timestamp": shown / dataset.fps}
-                meta[episode.index] |= place_columns(f"videos/{key}", place)
-                meta[episode.index] |= {f"videos/{key}/{name}": value for name, value in where.items()}
+                where = {f"videos/{key}/{name}": value for name, value in where.items()}
+                _note(new, [place_columns(f"videos/{key}", place) | where])
     place = min(_place(path) for path in meta_files)
-    rows = [meta[i] | place_columns("meta/episodes", place) for i in sorted(meta)]
-    change.write(
-        names.EPISODES_PATH.format(chunk_index=place[0], file_index=place[1]), encode(pyarrow().Table.from_pylist(rows))
-    )
-    if extras:
-        table = extras_table([extras[i] for i in sorted(extras)])
-        change.write(names.EXTRAS_PATH.format(chunk_index=place[0], file_index=place[1]), encode(table))
+    _note(new, [place_columns("meta/episodes", place)] * len(loose))
+    for name, values in new.items():
+        at = meta.schema.get_field_index(name)
+        meta = meta.set_column(at, name, pyarrow().array(values))
+    change.write(names.EPISODES_PATH.format(chunk_index=place[0], file_index=place[1]), encode(meta))
+    if extras is not None:
+        change.write(names.EXTRAS_PATH.format(chunk_index=place[0], file_index=place[1]), encode(extras))
     change.delete(list(dict.fromkeys(str(path.relative_to(dataset.root)) for path in old)))
+
+
+def _note(columns: dict[str, list[Any]], rows: list[dict[str, Any]]) -> None:
+    """Append to columns that are in the order of the loose episodes."""
+    for row in rows:
+        for name, value in row.items():
+            columns.setdefault(name, []).append(value)
 
 
 def _clip(episode: EpisodeInfo, key: str) -> tuple[Path, Place]:
@@ -78,15 +85,19 @@ def _clip(episode: EpisodeInfo, key: str) -> tuple[Path, Place]:
     return clip.path, (clip.chunk, clip.file)
 
 
-def _rows(root: Path, folder: str, wanted: set[int]) -> tuple[dict[int, dict[str, Any]], list[Path]]:
-    """Rows of the episodes `wanted`, by index, and the files that hold them and nothing else."""
-    rows, files = {}, []
+def _rows(root: Path, folder: str, wanted: set[int]) -> tuple[Any, list[Path]]:
+    """The rows of the episodes `wanted` in their order, None without any, and the files that hold no others."""
+    pa = pyarrow()
+    tables, files = [], []
     for path in sorted((root / folder).glob("chunk-*/file-*.parquet")):
-        found = {row["episode_index"]: row for row in read_rows(path)}
-        if found.keys() <= wanted:
-            rows.update(found)
+        table = read_whole(path)
+        if wanted.issuperset(table.column("episode_index").to_pylist()):
+            tables.append(table)
             files.append(path)
-    return rows, files
+    if not tables:
+        return None, files
+    # types may differ in what is null throughout: a column nobody knew of until later
+    return pa.concat_tables(tables, promote_options="permissive").sort_by("episode_index"), files
 
 
 def _parts(
@@ -106,18 +117,27 @@ def _parts(
 
 
 def _join_tables(paths: list[Path], target: Path) -> None:
-    """One file of all tables, a row group an episode."""
+    """One file of all tables; row groups stay, but short ones are joined."""
     import pyarrow.parquet as pq
 
-    writer = None
+    writer, waiting = None, []
     for path in paths:
         with pq.ParquetFile(path) as file:
             for group in range(file.num_row_groups):
-                table = file.read_row_group(group)
-                writer = writer or pq.ParquetWriter(target, table.schema, compression="snappy")
-                writer.write_table(table, row_group_size=max(1, len(table)))
+                waiting.append(file.read_row_group(group))
+                writer = writer or pq.ParquetWriter(target, waiting[0].schema, compression="snappy")
+                if sum(map(len, waiting)) >= GROUP_ROWS:
+                    _write_group(writer, waiting)
+                    waiting = []
     if writer is not None:
+        if waiting:
+            _write_group(writer, waiting)
         writer.close()
+
+
+def _write_group(writer: Any, tables: list[Any]) -> None:
+    table = pyarrow().concat_tables(tables)
+    writer.write_table(table, row_group_size=max(1, len(table)))
 
 
 def _place(path: Path) -> Place:

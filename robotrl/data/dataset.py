@@ -95,7 +95,7 @@ class Dataset:
         saved = self.own.get("env")
         try:
             return None if saved is None else EnvSpec.from_json(saved)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RobotRLError(f"{self.root / names.OWN_INFO} does not describe an env: {error!r}.") from error
 
     @property

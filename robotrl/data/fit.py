@@ -82,6 +82,8 @@ def _action_differences(dataset: Dataset, env: EnvSpec, actions: NDArray[Any] | 
     if feature.shape != shape or whole != (ours.kind == "discrete"):
         return [f"its action is {_shown(feature)}, the env's is {ours.kind} {list(ours.shape)}"]
     saved = dataset.env_spec
+    if saved is not None and saved.id == env.id and not np.isfinite([*ours.low, *ours.high]).any():
+        return []  # the same env without its bounds: nothing scales an action, so those of the data mean the same
     if saved is not None and saved.action != ours:
         if ours.kind == "discrete":
             return [f"its action is one of {saved.action.num_actions}, the env's one of {ours.num_actions}"]

@@ -20,13 +20,33 @@ SAMPLED_IMAGES = 100
 Stats = dict[str, NDArray[Any]]
 
 
-def array_stats(values: NDArray[Any]) -> Stats:
-    """Of one column, `[T, ...]`: arrays of a step's shape, `[1]` for numbers."""
+def array_stats(values: NDArray[Any], lengths: NDArray[np.int64]) -> Stats:
+    """Of one column of several episodes, one after the other.
+
+    Args:
+        values: `[T, ...]`, all episodes'.
+        lengths: of each episode, `[E]`; they sum to T.
+
+    Returns:
+        Of each episode arrays of a step's shape, `[1]` for numbers: `[E, ...]`.
+    """
     x = values.astype(np.float64).reshape(len(values), *(values.shape[1:] or (1,)))
-    found: Stats = {"min": x.min(0), "max": x.max(0), "mean": x.mean(0), "std": x.std(0)}
-    found["count"] = np.array([len(x)])
-    found.update(zip(QUANTILES, np.quantile(x, list(QUANTILES.values()), axis=0), strict=True))
+    starts = np.cumsum(lengths) - lengths
+    found: Stats = {name: np.empty((len(lengths), *x.shape[1:])) for name in STATISTICS}
+    found["count"] = lengths[:, None].copy()
+    for length in np.unique(lengths):  # episodes of one length at once: there may be thousands of a few steps
+        which = np.flatnonzero(lengths == length)
+        part = x[starts[which][:, None] + np.arange(length)]
+        found["min"][which], found["max"][which] = part.min(1), part.max(1)
+        found["mean"][which], found["std"][which] = part.mean(1), part.std(1)
+        for name, quantile in zip(QUANTILES, np.quantile(part, list(QUANTILES.values()), axis=1), strict=True):
+            found[name][which] = quantile
     return found
+
+
+def stacked(parts: Sequence[Stats]) -> Stats:
+    """The statistics of one feature in several episodes, `[E, ...]`."""
+    return {name: np.stack([part[name] for part in parts]) for name in STATISTICS}
 
 
 def image_stats(images: NDArray[np.uint8]) -> Stats:
@@ -55,14 +75,18 @@ def joined(parts: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, Stats]
 
 
 def _joined(parts: Sequence[Mapping[str, Any]]) -> Stats:
-    stacked = {name: np.stack([np.asarray(p[name]) for p in parts]) for name in STATISTICS if name in parts[0]}
-    counts = stacked["count"].astype(np.float64)
-    weight = (counts / counts.sum()).reshape(len(parts), *[1] * (stacked["mean"].ndim - 1))
-    mean = (stacked["mean"] * weight).sum(0)
-    variance = ((stacked["std"] ** 2 + (stacked["mean"] - mean) ** 2) * weight).sum(0)
-    found: Stats = {"min": stacked["min"].min(0), "max": stacked["max"].max(0), "mean": mean, "std": np.sqrt(variance)}
+    return together({n: np.stack([np.asarray(p[n]) for p in parts]) for n in STATISTICS if n in parts[0]})
+
+
+def together(stack: Stats) -> Stats:
+    """The statistics of one feature in all episodes together, from those in each, `[E, ...]`."""
+    counts = stack["count"].reshape(-1).astype(np.float64)
+    weight = (counts / counts.sum()).reshape(len(counts), *[1] * (stack["mean"].ndim - 1))
+    mean = (stack["mean"] * weight).sum(0)
+    variance = ((stack["std"] ** 2 + (stack["mean"] - mean) ** 2) * weight).sum(0)
+    found: Stats = {"min": stack["min"].min(0), "max": stack["max"].max(0), "mean": mean, "std": np.sqrt(variance)}
     found["count"] = np.array([int(counts.sum())])
-    found.update({name: (stacked[name] * weight).sum(0) for name in QUANTILES if name in stacked})
+    found.update({name: (stack[name] * weight).sum(0) for name in QUANTILES if name in stack})
     return found
 
 
@@ -71,4 +95,4 @@ def to_json(stats: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]
     return {key: {name: np.asarray(v).tolist() for name, v in values.items()} for key, values in stats.items()}
 
 
-__all__ = ["STATISTICS", "array_stats", "image_stats", "joined", "to_json"]
+__all__ = ["STATISTICS", "Stats", "array_stats", "image_stats", "joined", "stacked", "to_json", "together"]

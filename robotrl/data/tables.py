@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MAX_META_BYTES = 1 << 30
+GROUP_ROWS = 1024
+"""Rows of a row group at least: a group costs some kilobytes and a fraction of a millisecond, however short it is."""
 
 
 def pyarrow() -> Any:
@@ -41,6 +43,27 @@ def column(values: NDArray[Any]) -> pa.Array:
         offsets = pa.array(np.arange(0, len(flat) + 1, size), pa.int32())
         flat = pa.ListArray.from_arrays(offsets, flat)
     return flat
+
+
+def nested(values: NDArray[Any]) -> pa.Array:
+    """One column of `[T, ...]` as lists of lists, of whatever length: the type that rows of Python lists have."""
+    pa = pyarrow()
+    values = np.ascontiguousarray(values)
+    flat = pa.array(values.reshape(-1))
+    for size in reversed(values.shape[1:]):
+        flat = pa.ListArray.from_arrays(pa.array(np.arange(0, len(flat) + 1, size), pa.int32()), flat)
+    return flat
+
+
+def grouped(table: pa.Table, lengths: Sequence[int]) -> list[pa.Table]:
+    """A table of episodes with `lengths` rows, cut between episodes into groups of `GROUP_ROWS` or a little more."""
+    groups, start, end = [], 0, 0
+    for length in lengths:
+        end += length
+        if end - start >= GROUP_ROWS:
+            groups.append(table.slice(start, end - start))
+            start = end
+    return [*groups, *([table.slice(start)] if end > start else [])]
 
 
 def encode(table: pa.Table) -> bytes:
@@ -92,6 +115,13 @@ def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[dict[str
         wanted = names if columns is None else [name for name in columns if name in names]
         rows: list[dict[str, Any]] = _read(path, file, wanted).to_pylist()
     return rows
+
+
+def read_whole(path: Path) -> Any:
+    """A small table as it is; errors as `read_rows`."""
+    with open_parquet(path) as file:
+        _check_size(path, file, MAX_META_BYTES)
+        return _read(path, file, file.schema_arrow.names)
 
 
 def read_columns(path: Path, features: Mapping[str, Feature]) -> dict[str, NDArray[Any]]:
@@ -207,6 +237,6 @@ def _first_line(error: BaseException) -> str:
 
 
 __all__ = [
-    "column", "encode", "encode_groups", "extras_table", "num_rows", "open_parquet", "place_columns", "pyarrow",
-    "read_columns", "read_rows", "tasks_table",
+    "column", "encode", "encode_groups", "extras_table", "grouped", "nested", "num_rows", "open_parquet",
+    "place_columns", "pyarrow", "read_columns", "read_rows", "read_whole", "tasks_table",
 ]  # fmt: skip

@@ -23,7 +23,17 @@ from robotrl.data.compact import LOOSE, compact
 from robotrl.data.dataset import Dataset
 from robotrl.data.journal import Change, Journal
 from robotrl.data.schema import Feature, Schema, key_of
-from robotrl.data.tables import column, encode, encode_groups, extras_table, place_columns, pyarrow, tasks_table
+from robotrl.data.tables import (
+    column,
+    encode,
+    encode_groups,
+    extras_table,
+    grouped,
+    nested,
+    place_columns,
+    pyarrow,
+    tasks_table,
+)
 from robotrl.data.video import clip_info, encode_clips, encode_png
 from robotrl.types import EnvSpec, RobotRLError
 
@@ -173,11 +183,12 @@ class DatasetWriter:
         what = f"Episode {first}" if len(episodes) == 1 else f"Episodes {first} to {indices[-1]}"
         own = {LOOSE: first, **self._own}
         with self._journal.change(what) as change:
-            rows, found = self._write_steps(change, episodes, tasks, places)
+            meta, found = self._write_steps(change, episodes, tasks, places)
             info = self._counted(sum(map(len, episodes)), len(episodes), len(tasks))
-            total = stats.joined([*([self._stats] if self._stats else []), *found])
-            change.write(_numbered(names.EPISODES_PATH, places["meta"]), encode(pyarrow().Table.from_pylist(rows)))
-            extras = [self._extras(row, episode) for row, episode in zip(rows, episodes, strict=True)]
+            fresh = {key: stats.together(stack) for key, stack in found.items()}
+            total = stats.joined([*([self._stats] if self._stats else []), fresh])
+            change.write(_numbered(names.EPISODES_PATH, places["meta"]), encode(meta))
+            extras = [self._extras(index, episode) for index, episode in zip(indices, episodes, strict=True)]
             change.write(_numbered(names.EXTRAS_PATH, places["meta"]), encode(extras_table(extras)))
             for name, content in (
                 (names.INFO, names.to_bytes(info)),
@@ -192,30 +203,31 @@ class DatasetWriter:
 
     def _write_steps(
         self, change: Change, episodes: Sequence[Episode], tasks: list[str], places: dict[str, Place]
-    ) -> tuple[list[dict[str, Any]], list[dict[str, stats.Stats]]]:
-        """Prepare tables and videos; each episode's row in `meta/episodes`, and its statistics."""
-        rows, tables, found = [], [], []
-        start = int(self._info["total_frames"])
-        for index, episode in enumerate(episodes, self.num_episodes):
-            row: dict[str, Any] = {"episode_index": index, "tasks": [episode.task], "length": len(episode)}
-            row |= place_columns("data", places["data"])
-            row |= {"dataset_from_index": start, "dataset_to_index": start + len(episode)}
-            table, of_columns = self._table(episode, index, start, tasks.index(episode.task))
-            of_columns |= {key_of(n): stats.image_stats(episode.steps[n]) for n in self.schema.cameras}
-            rows.append(row)
-            tables.append(table)
-            found.append(of_columns)
-            start += len(episode)
-        change.write(_numbered(names.DATA_PATH, places["data"]), encode_groups(tables))
+    ) -> tuple[Any, dict[str, stats.Stats]]:
+        """Prepare tables and videos; the table for `meta/episodes`, and statistics `[E, ...]` of every feature."""
+        pa = pyarrow()
+        lengths = np.array([len(episode) for episode in episodes], np.int64)
+        count, ends = len(episodes), int(self._info["total_frames"]) + np.cumsum(lengths)
+        columns = self._columns(episodes, lengths, [tasks.index(episode.task) for episode in episodes])
+        table = pa.table({key: column(values) for key, values in columns.items()})
+        change.write(_numbered(names.DATA_PATH, places["data"]), encode_groups(grouped(table, lengths.tolist())))
+        found = {key: stats.array_stats(values, lengths) for key, values in columns.items()}
+        meta: dict[str, Any] = {
+            "episode_index": pa.array(self.num_episodes + np.arange(count)),
+            "tasks": pa.array([[episode.task] for episode in episodes]),
+            "length": pa.array(lengths),
+            **_repeated(place_columns("data", places["data"]), count),
+            "dataset_from_index": pa.array(ends - lengths),
+            "dataset_to_index": pa.array(ends),
+        }
         for name in self.schema.cameras:
-            clips = [episode.steps[name] for episode in episodes]
-            for row, columns in zip(rows, self._videos(change, key_of(name), clips, places), strict=True):
-                row.update(columns)
-        for row, statistics in zip(rows, found, strict=True):
-            for key, values in stats.to_json(statistics).items():
-                row.update({f"stats/{key}/{name}": value for name, value in values.items()})
-            row.update(place_columns("meta/episodes", places["meta"]))
-        return rows, found
+            clips, key = [episode.steps[name] for episode in episodes], key_of(name)
+            rows = list(self._videos(change, key, clips, places))
+            meta |= {part: pa.array([row[part] for row in rows]) for part in rows[0]}
+            found[key] = stats.stacked([stats.image_stats(clip) for clip in clips])
+        for key, stack in found.items():
+            meta |= {f"stats/{key}/{name}": nested(values) for name, values in stack.items()}
+        return pa.table(meta | _repeated(place_columns("meta/episodes", places["meta"]), count)), found
 
     def close(self) -> None:
         """Join the small files and let others write; nothing happens the second time.
@@ -264,31 +276,39 @@ class DatasetWriter:
                 raise RobotRLError(f"The final observation has '{name}', which the steps lack.")
             _check_values(f"the final {name}", expected[name], values[None], 1)
 
-    def _table(self, episode: Episode, index: int, start: int, task: int) -> tuple[Any, dict[str, stats.Stats]]:
-        """The episode as a table, and the statistics of its columns."""
-        length, steps = len(episode), episode.steps
+    def _columns(
+        self, episodes: Sequence[Episode], lengths: NDArray[np.int64], tasks: Sequence[int]
+    ) -> dict[str, NDArray[Any]]:
+        """Every column of the episodes' steps, one episode after the other."""
+        total, last = int(lengths.sum()), np.cumsum(lengths) - 1
         columns = {
-            key_of(name): np.asarray(steps[name]).reshape(length, *feature.shape)
+            key_of(name): np.concatenate([np.asarray(episode.steps[name]) for episode in episodes]).reshape(
+                total, *feature.shape
+            )
             for name, feature in self.schema.arrays.items()
         }
-        ended = np.zeros(length, np.bool_)
+        ended, success = np.zeros(total, np.bool_), np.zeros(total, np.bool_)
         for name in ("terminated", "truncated"):
-            ended |= np.asarray(steps.get(name, ended), np.bool_).reshape(length)
-        ended[-1] = True
-        columns["next.done"] = ended
-        columns["next.success"] = (np.arange(length) == length - 1) & bool(episode.success)
-        columns["timestamp"] = (np.arange(length) / self.schema.fps).astype(np.float32)
-        columns["frame_index"] = np.arange(length)
-        columns["episode_index"], columns["index"] = np.full(length, index), start + np.arange(length)
-        columns["task_index"] = np.full(length, task)
+            ended |= columns.get(key_of(name), ended).reshape(total)
+        ended[last] = True
+        success[last] = [bool(episode.success) for episode in episodes]
+        which = np.repeat(np.arange(len(episodes)), lengths)
+        step = np.arange(total) - (last - lengths + 1)[which]
+        columns |= {
+            "next.done": ended,
+            "next.success": success,
+            "timestamp": (step / self.schema.fps).astype(np.float32),
+            "frame_index": step,
+            "episode_index": self.num_episodes + which,
+            "index": int(self._info["total_frames"]) + np.arange(total),
+            "task_index": np.asarray(tasks, np.int64)[which],
+        }
         declared = [k for k, f in self._info["features"].items() if f["dtype"] not in ("video", "image")]
-        columns = {
+        return {
             key: np.squeeze(columns[key], -1) if columns[key].shape[1:] == (1,) else columns[key]
             for key in declared
             if key in columns
         }
-        table = pyarrow().table({key: column(values) for key, values in columns.items()})
-        return table, {key: stats.array_stats(values) for key, values in columns.items()}
 
     def _videos(
         self, change: Change, key: str, clips: Sequence[NDArray[np.uint8]], places: dict[str, Place]
@@ -308,10 +328,10 @@ class DatasetWriter:
             "total_tasks": tasks, "splits": {"train": f"0:{total}"},
         }  # fmt: skip
 
-    def _extras(self, row: dict[str, Any], episode: Episode) -> dict[str, Any]:
+    def _extras(self, index: int, episode: Episode) -> dict[str, Any]:
         reward = episode.steps.get("reward")
         extras: dict[str, Any] = {
-            "episode_index": row["episode_index"], "length": row["length"], "seed": episode.seed,
+            "episode_index": index, "length": len(episode), "seed": episode.seed,
             "episode": episode.number, "success": episode.success,
             "return": None if reward is None else float(np.asarray(reward, np.float64).sum()),
             "session": len(self._own["sessions"]) - 1 if self._own["sessions"] else None,
@@ -365,6 +385,10 @@ def _next_places(dataset: Dataset) -> dict[str, Place]:
 def _after(place: Place) -> Place:
     chunk, file = place
     return (chunk, file + 1) if file + 1 < names.CHUNK_FILES else (chunk + 1, 0)
+
+
+def _repeated(values: dict[str, int], count: int) -> dict[str, Any]:
+    return {key: pyarrow().array(np.full(count, value, np.int64)) for key, value in values.items()}
 
 
 def _numbered(template: str, place: Place, **values: Any) -> str:

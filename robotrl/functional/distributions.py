@@ -75,6 +75,12 @@ def categorical_entropy(logits: Tensor) -> Tensor:
     return -(log_prob.exp() * log_prob).sum(-1)
 
 
+def categorical_kl(logits_p: Tensor, logits_q: Tensor) -> Tensor:
+    """KL(p || q) of categorical distributions, `[..., K] -> [...]`."""
+    log_p, log_q = torch.log_softmax(logits_p, -1), torch.log_softmax(logits_q, -1)
+    return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+
 def project_categorical(chances: Tensor, values: Tensor, limit: float) -> Tensor:
     """A distribution over any values as one over even bins with the same mean (Bellemare et al. 2017, eq. 7).
 

@@ -28,13 +28,15 @@ from robotrl.policies.squashed import SquashedPolicy, UniformPolicy
 from robotrl.replay.buffer import ReplayBuffer
 from robotrl.types import Batch, BatchSpec, EnvSpec, Metrics, Part, Progress, RobotRLError, StateDict, group
 
+_SHARES = (("gamma", 1.0), ("tau", 1.0), ("critic_dropout", 0.99), ("demo_ratio", 1.0), ("temperature_beta1", 0.999))
+
 
 @dataclass(slots=True)
 class SACConfig:
     """Hyper-parameters of SAC."""
 
     learning_rate: float = 3e-4
-    """Of actor, critics and temperature."""
+    """Of actor and critics, and of the temperature unless it has one of its own."""
     batch_size: int = 256
     """Transitions in one step of the critics."""
     gamma: float = 0.99
@@ -58,6 +60,10 @@ class SACConfig:
     """Whether the target counts the entropy of the next action."""
     init_temperature: float = 1.0
     learn_temperature: bool = True
+    temperature_learning_rate: float | None = None
+    """None: `learning_rate`."""
+    temperature_beta1: float = 0.9
+    """Decay of the first moment in the temperature's Adam."""
     target_entropy_scale: float = 1.0
     """The temperature steers to an entropy of minus this times the number of action dimensions, in nats."""
     demo_ratio: float = 0.0
@@ -68,13 +74,13 @@ class SACConfig:
     """Of the update's matrix products, `fp32` or `bf16`; weights, and what acts, are float32 either way."""
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "tau", "init_temperature"):
-            if not getattr(self, name) > 0:
+        for name in ("learning_rate", "tau", "init_temperature", "temperature_learning_rate"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise RobotRLError(f"learner.{name} is {getattr(self, name)}; it must be greater than 0.")
         for name in ("batch_size", "n_step", "utd_ratio", "num_critics", "target_subset"):
             if getattr(self, name) < 1:
                 raise RobotRLError(f"learner.{name} is {getattr(self, name)}; it must be at least 1.")
-        for name, top in (("gamma", 1.0), ("tau", 1.0), ("critic_dropout", 0.99), ("demo_ratio", 1.0)):
+        for name, top in _SHARES:
             if not 0.0 <= getattr(self, name) <= top:
                 raise RobotRLError(f"learner.{name} is {getattr(self, name)}; it must lie in [0, {top:g}].")
         if self.target_subset > self.num_critics:
@@ -121,7 +127,8 @@ class SAC:
         self._log_temperature.grad = torch.zeros_like(self._log_temperature)
         self._actor_adam = Adam(self._actor_flat, config.learning_rate)
         self._critic_adam = Adam(self._critic_flat, config.learning_rate)
-        self._temperature_adam = Adam(self._log_temperature, config.learning_rate)
+        slow = config.temperature_learning_rate or config.learning_rate
+        self._temperature_adam = Adam(self._log_temperature, slow, beta1=config.temperature_beta1)
         self._target_entropy = -config.target_entropy_scale * policy.actions.dim
         self._demos = round(config.demo_ratio * config.batch_size)
         self._uniform = UniformPolicy(spec, policy.obs_groups, device)
@@ -234,8 +241,9 @@ class SAC:
         c, unit_action = self.config, self.policy.actions.from_env
         parts = [bellman_rows(part, c.n_step, c.gamma, unit_action) for part in batch.values()]
         cut = [{key: value.chunk(self.config.utd_ratio) for key, value in part.items()} for part in parts]
+        keys = [key for key in cut[0] if all(key in part for part in cut)]  # who records keeps the groups that are read
         return [
-            {key: torch.cat([part[key][i] for part in cut]) if len(cut) > 1 else cut[0][key][i] for key in cut[0]}
+            {key: torch.cat([part[key][i] for part in cut]) if len(cut) > 1 else cut[0][key][i] for key in keys}
             for i in range(self.config.utd_ratio)
         ]
 

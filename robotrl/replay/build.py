@@ -92,6 +92,7 @@ def offline_sources(
     demos = EpisodeDataset(
         config.demos, groups=list(groups), env=spec, episodes=config.demo_episodes, seed=seed, device=device
     )
+    demos.check({name: part for name, part in parts.items() if part.source == "demos"})
     return {"demos": demos}
 
 

@@ -15,7 +15,7 @@ from robotrl.data.dataset import Dataset, EpisodeInfo
 from robotrl.data.fit import check_finite, check_fits
 from robotrl.data.frames import Frames
 from robotrl.replay.rollout import check_single_source
-from robotrl.replay.sampling import RowSampler
+from robotrl.replay.sampling import RowSampler, check_strata
 from robotrl.types import Batch, BatchSpec, EnvSpec, Part, RobotRLError, StateDict
 
 Rows = NDArray[np.int64]
@@ -97,6 +97,20 @@ class EpisodeDataset:
     def tasks(self) -> list[str]:
         """The task of every episode that is read, in words."""
         return [e.tasks[0] if e.tasks else "" for e in self.episodes]
+
+    def check(self, parts: Mapping[str, Part]) -> None:
+        """Whether what is asked for can be served, as far as that shows before the first batch.
+
+        Raises:
+            RobotRLError: a part needs every value of a field up to some number (`Part.strata`), and here are others.
+        """
+        for part in parts.values():
+            if part.stratify_by is not None:
+                column = self._column(part.stratify_by, self._transitions if part.kind == "transition" else _ALL)
+                try:
+                    check_strata(part.stratify_by, part.strata, np.unique(column))
+                except RobotRLError as error:
+                    raise RobotRLError(f"The data set {self.dataset.root} does not fit. {error}") from None
 
     def add(self, rollout: Batch) -> None:
         """Refused: a data set is written by `robotrl collect`.
@@ -307,6 +321,7 @@ class EpisodeDataset:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device, non_blocking=True)
 
 
+_ALL: Any = slice(None)
 _OWN = ("episode_index", "frame_index", "task_index", "timestamp")
 
 

@@ -45,15 +45,17 @@ class RowSampler:
         if part.shares is not None:
             return self._shared(part, first, end, changes)
         if part.stratify_by is not None:
-            return self._stratified(part.stratify_by, part.batch_size, first, end, changes)
+            return self._stratified(part, part.stratify_by, first, end, changes)
         if part.weight_by is not None:
             return self._weighted(part.weight_by, part.batch_size, first, end, changes)
         # half the time of `integers`, whose exactness would show after 2**53 / (end - first) draws
         return first + (self.generator.random(part.batch_size) * (end - first)).astype(np.int64)
 
-    def _stratified(self, key: str, count: int, first: int, end: int, changes: int) -> NDArray[np.int64]:
+    def _stratified(self, part: Part, key: str, first: int, end: int, changes: int) -> NDArray[np.int64]:
         """Equal shares of the values present, ordered by value; what does not divide goes to values by lot."""
-        order, starts, sizes, _ = self._facts("strata", key, (first, end, changes), _strata)
+        order, starts, sizes, values = self._facts("strata", key, (first, end, changes), _strata)
+        check_strata(key, part.strata, values)
+        count = part.batch_size
         shares = np.full(len(sizes), count // len(sizes))
         shares[self.generator.choice(len(sizes), count % len(sizes), replace=False)] += 1
         value = np.repeat(np.arange(len(sizes)), shares)
@@ -94,6 +96,21 @@ class RowSampler:
             known = version, work_out(key, self._column(key, np.arange(version[0], version[1])))
             self._known[kind, key] = known
         return known[1]
+
+
+def check_strata(key: str, strata: int | None, values: NDArray[Any]) -> None:
+    """Raise unless the sorted `values` of a field are 0 .. `strata` - 1; None asks for nothing.
+
+    Raises:
+        RobotRLError: they are not.
+    """
+    if strata is None or np.array_equal(values, np.arange(strata)):
+        return
+    there = f"{int(values[0])} to {int(values[-1])}" if len(values) else "none"
+    raise RobotRLError(
+        f"The learner needs data of every '{key}' from 0 to {strata - 1}, as it has something of its own for each, "
+        f"but the values there are {there}. Record episodes of exactly that length, in the env that it is trained in."
+    )
 
 
 def _strata(key: str, values: NDArray[Any]) -> tuple[NDArray[Any], ...]:

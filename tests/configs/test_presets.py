@@ -11,6 +11,7 @@ from robotrl.runners.finish import finish
 from robotrl.runners.loop import train
 from robotrl.runners.run import Run
 from tests.demos import write_demos
+from tests.lock_features import options as env_options
 from tests.runners.conftest import IMITATES
 
 MORE = {
@@ -24,6 +25,7 @@ ALL = [(learner, preset) for learner in learners.names() for preset in presets(l
 @pytest.mark.parametrize(("learner", "preset"), ALL)
 def test_a_preset_composes_builds_and_runs_an_iteration(learner, preset, tmp_path):
     words = [f"learner={learner}", f"preset={preset}"]
+    words += [f"env.options.{name}={value}" for name, value in env_options(preset).items()]
     config = compose(words)
     assert config.preset == f"{learner}/{preset}"
     one = config.num_envs * config.schedule.rollout_steps

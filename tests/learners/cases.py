@@ -30,6 +30,7 @@ TASKS = {
     ("gru", "discrete"): envs.Memory,
     ("squashed", "continuous"): envs.Target,
     ("flash", "continuous"): envs.Target,
+    ("stepwise", "continuous"): envs.Target,
     ("rssm", "continuous"): envs.Slide,
     ("planner", "continuous"): envs.Target,
     ("rssm", "discrete"): envs.SlideDiscrete,
@@ -134,6 +135,17 @@ _SHARP = {
     "penalty_coef": 1.0,
 }  # fmt: skip
 _DREAM = {"learning_rate": 3e-3, "gamma": 0.8, "horizon": 5, "slow_rate": 0.1, "entropy_coef": 1e-2}
+_TRUST = {"max_kl": 0.03, "gamma": 0.5, "value_learning_rate": 5e-3, "value_epochs": 4, "value_minibatches": 4}
+_TRUST_VALUE = {
+    "gamma": 0.9,
+    "value_learning_rate": 1e-2,
+    "value_epochs": 10,
+    "value_minibatches": 1,
+    "max_grad_norm": 100.0,
+}
+_HORIZON = (
+    "Its critics are those of a finite horizon: nothing is worth anything after the last step, whatever ended it."
+)
 _FAST = {"learning_rate": 5e-3, "lr_schedule": "constant", "gamma": 0.5, "num_epochs": 4}
 
 _QUICK_PLANNER = PlannerConfig(horizon=2, candidates=16, iterations=2, elites=4, keep=2)
@@ -240,6 +252,44 @@ CASES = {
         exempt=dict.fromkeys(("truncation_bootstraps", "termination_does_not_bootstrap"), _NO_ENV_REWARD)
         | {"importance_ratios_are_one_before_the_first_gradient_step":
            "Two policies act in turns while it collects, and it uses no importance ratios."},
+    ),
+    "trpo": Case(
+        combinations=tuple(combination for combination in TASKS if combination[0] in ("mlp", "cnn", "gru")),
+        losses=lambda learner: set(learner._coef),
+        value=_ppo_value, value_config=_TRUST_VALUE, value_iterations=60,
+        learning={
+            ("mlp", "continuous"): Learning(-0.5, 40, config=_TRUST),
+            ("mlp", "discrete"): Learning(7.5, 20, config=_TRUST),
+            ("cnn", "continuous"): Learning(-0.6, 40, config=_TRUST),
+            ("cnn", "discrete"): Learning(7.5, 25, config=_TRUST),
+            ("gru", "continuous"): Learning(-0.15, 25, config=_TRUST | {"gamma": 0.95}, env={"length": 5}),
+            ("gru", "discrete"): Learning(0.95, 20, config=_TRUST | {"gamma": 0.95}, env={"length": 5}),
+        },
+        quick={"value_epochs": 2, "value_minibatches": 2},
+    ),
+    "npg": Case(
+        combinations=(("mlp", "continuous"), ("mlp", "discrete")),
+        losses=lambda learner: set(learner._coef),
+        value=_ppo_value, value_config=_TRUST_VALUE, value_iterations=60,
+        learning={
+            ("mlp", "continuous"): Learning(-0.5, 40, config=_TRUST),
+            ("mlp", "discrete"): Learning(7.5, 20, config=_TRUST),
+        },
+        quick={"value_epochs": 2, "value_minibatches": 2},
+    ),
+    "hnpg": Case(
+        combinations=(("stepwise", "continuous"),),
+        losses=lambda learner: set(learner._coef),
+        value=_ppo_value, value_config={}, value_iterations=0,
+        learning={
+            ("stepwise", "continuous"): Learning(
+                -0.8, 40, env={"length": 4}, config={"critic_learning_rate": 3e-3, "max_kl": 0.05},
+            ),
+        },
+        quick={"critic_hidden": [16, 16], "critic_steps": 10},
+        schedule={"rollout_steps": 40, "updates": 1.0},
+        demos=True,
+        exempt=dict.fromkeys(("truncation_bootstraps", "termination_does_not_bootstrap"), _HORIZON),
     ),
     "dreamer": Case(
         combinations=(("rssm", "continuous"), ("rssm", "discrete")),

@@ -361,3 +361,16 @@ def test_each_new_stretch_is_served_once_before_any_other():
     again.load_state_dict(saved)
     (batch,) = again.batches(spec, 1)
     assert int(batch["online"]["row"][0, 0]) == 3 * 2 + 1
+
+
+def test_a_part_that_needs_every_value_refuses_others():
+    from robotrl.replay.sampling import RowSampler
+    from robotrl.types import Part
+
+    values = np.array([0, 1, 2, 2, 1, 0])
+    sampler = RowSampler(0, lambda key, rows: values[rows])
+    part = Part("online", "transition", 6, stratify_by="step", strata=3)
+    assert values[sampler.draw(part, 0, 6, 0)].tolist() == [0, 0, 1, 1, 2, 2]
+    for strata in (2, 4):
+        with pytest.raises(RobotRLError, match="from 0 to"):
+            sampler.draw(Part("online", "transition", 6, stratify_by="step", strata=strata), 0, 6, 0)

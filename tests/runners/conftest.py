@@ -27,6 +27,11 @@ _ADVERSARIAL = (
 TINY_LEARNER = {
     "ppo": ("learner.num_epochs=2", "learner.num_minibatches=2"),
     "sac": ("learner.batch_size=16", "learner.random_env_steps=128", "schedule.updates=2"),
+    "trpo": ("learner.value_epochs=2", "learner.value_minibatches=2"),
+    "npg": ("learner.value_epochs=2", "learner.value_minibatches=2"),
+    "hnpg": (
+        "schedule.rollout_steps=40", "learner.critic_steps=3", "learner.critic_hidden=[8]",
+    ),
     "bc": ("learner.batch_size=16", "schedule.rollout_steps=64"),
     "flashsac": (
         "learner.batch_size=16", "learner.random_env_steps=128", "schedule.updates=2", "learner.critic_hidden=[8]",
@@ -49,7 +54,7 @@ TINY_LEARNER = {
     ),
 }  # fmt: skip
 """What makes one update of a learner take milliseconds; a new learner that needs it adds a line."""
-IMITATES = ("bc", "dac", "ailboost")
+IMITATES = ("bc", "dac", "ailboost", "hnpg")
 """Learners that need demonstrations."""
 
 
