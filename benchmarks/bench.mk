@@ -6,7 +6,8 @@ SPINE := import_time memory env_vs_envpool env_vs_sb3 env_vs_raw ppo_vs_sb3_spee
 
 OFFPOLICY_SPEED := sac_vs_sb3_speed rlpd_critic_speed
 OFFPOLICY := sac_reference sample_efficient rlpd_sparse rlpd_ablation ailboost_one_demo ailboost_demos
-ONPOLICY := comblock comblock_images
+ONPOLICY_SPEED := props_cost
+ONPOLICY := twostep gridworld_sampling_error fixed_policy_sampling_error returns comblock comblock_images
 WORLD_MODELS := pets_mbpo
 TABLETOP := experts speed loader_vs_lerobot record
 
@@ -31,11 +32,12 @@ bench-offpolicy-smoke: ## run every claim of the suite `offpolicy` with tiny siz
 	for claim in $(OFFPOLICY_SPEED) $(OFFPOLICY); do $(PYTHON_BENCH) -m benchmarks.offpolicy.$$claim --smoke || exit 1; done
 
 bench-onpolicy: ## measure what is missing of the suite `onpolicy`, then write docs/benchmarks.md
+	for claim in $(ONPOLICY_SPEED); do $(PYTHON_BENCH) -m benchmarks.onpolicy.$$claim || exit 1; done
 	for claim in $(ONPOLICY); do $(PYTHON_BENCH) -m benchmarks.onpolicy.$$claim --jobs $(JOBS) || exit 1; done
 	$(PYTHON_BENCH) -m benchmarks.report
 
 bench-onpolicy-smoke: ## run every claim of the suite `onpolicy` with tiny sizes; publishes nothing
-	for claim in $(ONPOLICY); do $(PYTHON_BENCH) -m benchmarks.onpolicy.$$claim --smoke || exit 1; done
+	for claim in $(ONPOLICY_SPEED) $(ONPOLICY); do $(PYTHON_BENCH) -m benchmarks.onpolicy.$$claim --smoke || exit 1; done
 
 bench-tabletop: ## measure what is missing of the suite `tabletop`, then write docs/benchmarks.md
 	for claim in $(TABLETOP); do $(PYTHON_BENCH) -m benchmarks.tabletop.$$claim || exit 1; done

@@ -1,13 +1,15 @@
 """What a claim must reach, as data, and whether it does: `met` is always computed here, never typed.
 
-A target is a JSON object of one of four kinds:
+A target is a JSON object of one of five kinds:
 
     {"kind": "value", "of": "robotrl", "statistic": "median", "op": "<=", "value": 1.5, "n": 3}
     {"kind": "ratio", "of": "robotrl/Ant", "to": "envpool/Ant", "statistic": "median", "op": ">=", "value": 1.2, "n": 5}
+    {"kind": "verdict", "of": "props_minus_ppo/Hopper", "statistic": "mean", "n": 5}
     {"kind": "all", "conditions": [...]}
     {"kind": "at_least", "count": 3, "conditions": [...]}
 
-`n` is the number of values (seeds, repeats) each arm must have; with fewer, nothing is decided.
+`n` is the number of values (seeds, repeats) each arm must have; with fewer, nothing is decided. A verdict is met by
+having them: it is about a paired difference whose sign is the finding, whichever it is (`verdict_of` says which).
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from robotrl.functional.statistics import iqm
+from robotrl.functional.statistics import bootstrap_interval, iqm, mean
 
 Target = dict[str, Any]
 Values = Mapping[str, Sequence[float]]
@@ -51,6 +53,8 @@ class Outcome:
     def text(self) -> str:
         """The condition in words: `median of robotrl / envpool >= 1.2`."""
         c = self.condition
+        if c["kind"] == "verdict":
+            return f"a verdict on {c['of']}, from {c['n']} or more; its {c['statistic']}"
         what = f"{c['of']} / {c['to']}" if c["kind"] == "ratio" else str(c["of"])
         return f"{c['statistic']} of {what} {c['op']} {c['value']:g}"
 
@@ -63,6 +67,17 @@ def value(of: str, op: str, bound: float, *, statistic: str = "median", n: int =
 def ratio(of: str, to: str, op: str, bound: float, *, statistic: str = "median", n: int = 1) -> Target:
     """The statistic of arm `of` divided by that of arm `to`, against a number."""
     return _checked({"kind": "ratio", "of": of, "to": to, "statistic": statistic, "op": op, "value": bound, "n": n})
+
+
+def verdict(of: str, *, statistic: str = "mean", n: int = 5) -> Target:
+    """Enough values of an arm of differences to say on which side of zero they lie; either side is an answer."""
+    return _checked({"kind": "verdict", "of": of, "statistic": statistic, "n": n})
+
+
+def verdict_of(differences: Sequence[float]) -> str:
+    """`supported` where the 95 % interval of the mean lies above zero, `refuted` below, else `undecided`."""
+    low, high = bootstrap_interval(differences, mean)
+    return "supported" if low > 0 else "refuted" if high < 0 else "undecided"
 
 
 def every(conditions: list[Target]) -> Target:
@@ -109,12 +124,15 @@ def _outcome(condition: Target, values: Values) -> Outcome:
     if len(measured) == 2 and measured[1] == 0:
         raise ValueError(f"arm {arms[1]} is zero, so there is no ratio to it")
     result = measured[0] if len(measured) == 1 else measured[0] / measured[1]
+    if condition["kind"] == "verdict":
+        return Outcome(condition, result, True)
     return Outcome(condition, result, _OPERATORS[condition["op"]](result, float(condition["value"])))
 
 
 _KEYS: dict[str, set[str]] = {
     "value": {"kind", "of", "statistic", "op", "value", "n"},
     "ratio": {"kind", "of", "to", "statistic", "op", "value", "n"},
+    "verdict": {"kind", "of", "statistic", "n"},
     "all": {"kind", "conditions"},
     "at_least": {"kind", "count", "conditions"},
 }
@@ -130,6 +148,6 @@ def _checked(target: Target) -> Target:
             raise ValueError(f"a target of kind '{kind}' needs conditions")
         if kind == "at_least" and not 0 < target["count"] <= len(target["conditions"]):
             raise ValueError(f"{target['count']} of {len(target['conditions'])} conditions can never be asked for")
-    elif target["statistic"] not in STATISTICS or target["op"] not in _OPERATORS:
+    elif target["statistic"] not in STATISTICS or target.get("op", ">=") not in _OPERATORS:
         raise ValueError(f"statistics are {sorted(STATISTICS)} and operators {sorted(_OPERATORS)}, got {target}")
     return target

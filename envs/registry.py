@@ -14,6 +14,7 @@ from robotrl.types import RobotRLError
 _NATIVE = "robotrl.envs.native:make"
 _TABLETOP = "robotrl.envs.tabletop:make"
 _LOCK = "robotrl.envs.lock:make"
+_TABULAR = "robotrl.envs.tabular:make"
 
 _TABLETOP_TASKS = (
     "close_door", "close_drawer", "gather", "insert", "open_door", "open_drawer", "pick", "place", "press", "push",
@@ -24,6 +25,7 @@ environments = Registry(
     "env",
     {
         "Ant-v5": _NATIVE,
+        "GridWorld": _TABULAR,
         "HalfCheetah-v5": _NATIVE,
         "Hopper-v5": _NATIVE,
         "Humanoid-v5": _NATIVE,
@@ -33,6 +35,7 @@ environments = Registry(
         "Pusher-v5": _NATIVE,
         "Reacher-v5": _NATIVE,
         "Swimmer-v5": _NATIVE,
+        "TwoStep": _TABULAR,
         "Walker2d-v5": _NATIVE,
         "dmc/<domain>-<task>": "robotrl.envs.dm_control_adapter:make",
         "gym/<id>": "robotrl.envs.gymnasium_adapter:make",

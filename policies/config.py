@@ -76,6 +76,11 @@ class PolicyConfig:
     """Features of each image encoder."""
     normalise_obs: bool = True
     """Normalise number groups by their running mean and deviation."""
+    output_bias: bool = True
+    """Whether the last layer learns a bias; without, a linear policy (`hidden: []`) of one-hot states is a table."""
+    init_weights: list[float] | None = None
+    """Of a linear policy: the weights to start from, one number an input of the first output (for discrete actions: of
+    the first action), then those of the second, and so on. None: small orthogonal ones."""
     world_model: str = "size12m"
     """Size of the world model that an `rssm` policy carries, `size1m` to `size200m`."""
     members: int = 0
@@ -96,5 +101,10 @@ class PolicyConfig:
             raise RobotRLError(f"policy.hidden is {self.hidden}; every width must be at least 1.")
         if not 1 <= self.models <= MAX_MEMBERS:
             raise RobotRLError(f"policy.models is {self.models}; it must lie in [1, {MAX_MEMBERS}].")
+        if self.init_weights is not None and (self.hidden or self.kind not in ("auto", "mlp")):
+            raise RobotRLError(
+                f"policy.init_weights is for linear policies, but policy.hidden is {self.hidden} and policy.kind is "
+                f"'{self.kind}'. Set policy.hidden=[], or leave init_weights out."
+            )
         if self.gru_size < 1 or self.image_features < 1:
             raise RobotRLError("policy.gru_size and policy.image_features must be at least 1.")

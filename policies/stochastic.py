@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +40,8 @@ class StochasticPolicy(nn.Module):
         self.inputs = ObsInputs(spec.obs, groups, normalise=config.normalise_obs)
         self.actions = ActionMap(spec.action)
         self.net = self.network(self.outputs_per_action * self.actions.dim, out_gain=0.01)
+        if isinstance(self.net, Network):  # subclasses may have nets of their own
+            _set_output(cast("nn.Linear", self.net.head.layers[-1]), config)
         self.log_std = nn.Parameter(torch.full((self.actions.dim,), config.log_std_init))
         self.log_std.requires_grad_(self.actions.continuous)
 
@@ -65,7 +68,8 @@ class StochasticPolicy(nn.Module):
 
     def actor_parameters(self) -> list[nn.Parameter]:
         """What a policy gradient trains."""
-        return [*self.net.parameters(), *([self.log_std] if self.actions.continuous else [])]
+        learned = [p for p in self.net.parameters() if p.requires_grad]
+        return [*learned, *([self.log_std] if self.actions.continuous else [])]
 
     def initial_state(self, num_envs: int) -> State:
         """`hidden [N, gru_size]` of zeros for a recurrent policy, else nothing."""
@@ -88,7 +92,7 @@ class StochasticPolicy(nn.Module):
             )
             log_prob = gaussian_log_prob(raw, out, self.log_std)
         else:
-            raw = torch.distributions.Categorical(logits=out).sample() if explore else out.argmax(-1)
+            raw = torch.softmax(out, -1).multinomial(1).squeeze(-1) if explore else out.argmax(-1)
             log_prob = categorical_log_prob(raw, out)
         if not bool(torch.isfinite(log_prob.sum())):
             raise RobotRLError(
@@ -124,6 +128,20 @@ def _default_groups(config: PolicyConfig, spec: EnvSpec) -> list[str]:
             f"{spec.id} has only {sorted(spec.obs)}, nothing that policy={config.kind} reads. Use policy=cnn."
         )
     return groups
+
+
+def _set_output(layer: nn.Linear, config: PolicyConfig) -> None:
+    """What the configuration says about the last layer."""
+    layer.bias.requires_grad_(config.output_bias)  # it starts at zero
+    if config.init_weights is None:
+        return
+    if len(config.init_weights) != layer.weight.numel():
+        raise RobotRLError(
+            f"policy.init_weights has {len(config.init_weights)} numbers, but the policy has {layer.out_features} "
+            f"outputs of {layer.in_features} inputs: give {layer.weight.numel()}, those of the first output first."
+        )
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor(config.init_weights).view_as(layer.weight))
 
 
 _NOTHING = torch.zeros(0, 0)

@@ -103,6 +103,7 @@ learners = Registry(
         "trpo": "robotrl.learners.trpo:TRPO",
         "npg": "robotrl.learners.trpo:NPG",
         "hnpg": "robotrl.learners.hnpg:HNPG",
+        "props": "robotrl.learners.props:PROPS",
     },
 )
 policies = Registry(

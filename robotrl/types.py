@@ -148,6 +148,9 @@ class Part:
     windows: Mapping[str, Sequence[int]] | None = None
     """Of sequences from recorded episodes: the steps around the drawn one at which a field (or all of `obs`) is asked
     for, as in `{"obs": (-1, 0), "action": range(16)}`; `valid/<field>` masks those outside of the episode."""
+    newest_steps: int = 0
+    """Of rollouts: the newest whole ones that together hold so many steps of every env, joined in time; 0: the newest
+    one alone."""
 
 
 BatchSpec = dict[str, Part]
@@ -176,7 +179,8 @@ class Learner(Protocol):
     """How a batch becomes a gradient: owns critics, targets, discriminators and optimisers.
 
     One that trains more than one policy worth deploying offers the others as `other_policies: dict[str, Policy]`; they
-    are evaluated and saved under their names beside `policy`.
+    are evaluated and saved under their names beside `policy`. One that counts on how often it is updated offers
+    `check_schedule(rollout_steps, updates)`, which raises RobotRLError; it is called before anything is collected.
     """
 
     policy: Policy
@@ -218,6 +222,17 @@ def other_policies(learner: Learner) -> dict[str, Policy]:
     return offered
 
 
+def check_schedule(learner: Learner, rollout_steps: int, updates: float) -> None:
+    """Let a learner refuse a schedule it cannot keep: steps of every env in a collect, and updates after each.
+
+    Raises:
+        RobotRLError: it does.
+    """
+    check = getattr(learner, "check_schedule", None)
+    if check is not None:
+        check(rollout_steps, updates)
+
+
 class Replay(Protocol):
     """What one update sees: stores rollouts and answers a learner's `BatchSpec`."""
 
@@ -244,5 +259,6 @@ class Replay(Protocol):
 
 __all__ = [
     "ActionSpec", "ArraySpec", "Batch", "BatchSpec", "EnvSpec", "Extras", "Learner", "Metrics", "Obs", "Part",
-    "Policy", "Progress", "Replay", "RobotRLError", "State", "StateDict", "group", "other_policies", "ungroup",
+    "Policy", "Progress", "Replay", "RobotRLError", "State", "StateDict", "check_schedule", "group", "other_policies",
+    "ungroup",
 ]  # fmt: skip

@@ -46,7 +46,7 @@ class PPOConfig:
     max_grad_norm: float = 0.5
     """Largest gradient norm, of the actor and of the critic each."""
     target_kl: float | None = None
-    """The actor's epochs of an update end once the mean KL of an epoch exceeds this; None: never."""
+    """The actor's steps of an update end at the first minibatch whose mean KL exceeds this; None: never."""
     normalise_advantage: bool = True
     normalise_reward: bool = True
     """Divide rewards by the running deviation of the discounted return."""
@@ -154,11 +154,12 @@ class PPO:
                 metrics["loss/entropy"].append(entropy.detach())
                 metrics["grad_norm/actor"].append(clip_gradient(self._actor_flat, c.max_grad_norm))
                 self._actor_adam.step()
+                if c.target_kl is not None and _kl(log_ratio) > c.target_kl:
+                    actor_learns = False
+                    break
             learned = self._fit_critic(minibatches) if beside is None else beside.result()
             for name, values in learned.items():
                 metrics[name] += values
-            if c.target_kl is not None and actor_learns:
-                actor_learns = bool(_kl(torch.cat(log_ratios[-len(minibatches) :])) <= c.target_kl)
         self._merge_moments()
         return self._summary(metrics, torch.cat(log_ratios), data), None
 

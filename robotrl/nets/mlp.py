@@ -127,6 +127,12 @@ class MLP(nn.Module):
             x = self.activation(layer(x))
         return self.layers[-1](x)
 
+    def features(self, x: Tensor) -> Tensor:
+        """What the last layer sees of `[..., in_dim]`: `[..., hidden[-1]]`, or `x` itself without hidden layers."""
+        for layer in self.layers[:-1]:
+            x = self.activation(layer(x))
+        return x
+
     def pullback(self, x: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Callable[[Tensor], None]]:
         """The net on `x [B, in_dim]` without autograd, and the function that takes its gradient back.
 
@@ -139,7 +145,7 @@ class MLP(nn.Module):
             parameters' gradients, which `flatten_parameters` has allocated. To be called once.
         """
         parameters = self._in_order()
-        gradients = [p.grad for p in parameters if p.grad is not None]
+        gradients = [torch.empty_like(p) if p.grad is None else p.grad for p in parameters]  # None: it does not learn
         if isinstance(self.activation, nn.Tanh):
             with torch.no_grad():
                 layers = tanh_run(x, parameters)

@@ -152,6 +152,10 @@ class Network(nn.Module):
 
         return out.detach(), back
 
+    def last_features(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """What the last layer of a memoryless network sees of `[B, ...]` inputs, `[B, units]`."""
+        return self.head.features(self._features(inputs))
+
     def sequence(self, inputs: Mapping[str, Tensor], hidden: Tensor, is_first: Tensor) -> tuple[Tensor, Tensor]:
         """Time-major inputs `[T, N, ...]` from `hidden [N, gru_size]`, set to zero wherever `is_first [T, N]`.
 

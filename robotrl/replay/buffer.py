@@ -48,7 +48,15 @@ class ReplayBuffer:
 
     @classmethod
     def from_config(
-        cls, config: ReplayConfig, spec: EnvSpec, *, num_envs: int, seed: int, device: str, env_steps: int
+        cls,
+        config: ReplayConfig,
+        spec: EnvSpec,
+        parts: BatchSpec,
+        *,
+        num_envs: int,
+        seed: int,
+        device: str,
+        env_steps: int,
     ) -> ReplayBuffer:
         """The replay of a run of `env_steps` env steps.
 

@@ -17,9 +17,17 @@ class ReplayClass(Protocol):
     """A store for collected data that a learner names as its `replay_class`."""
 
     def from_config(
-        self, config: ReplayConfig, spec: EnvSpec, *, num_envs: int, seed: int, device: str, env_steps: int
+        self,
+        config: ReplayConfig,
+        spec: EnvSpec,
+        parts: BatchSpec,
+        *,
+        num_envs: int,
+        seed: int,
+        device: str,
+        env_steps: int,
     ) -> Replay:
-        """Make it for a run of `env_steps` env steps in `num_envs` envs like `spec`."""
+        """Make it for a run of `env_steps` env steps in `num_envs` envs like `spec`, to answer `parts`."""
         ...
 
 
@@ -54,8 +62,9 @@ def build_replay(
     made, offline = {}, dict(offline or {})
     for source in dict.fromkeys(part.source for part in parts.values()):
         if source == ONLINE:
+            asked = {name: part for name, part in parts.items() if part.source == source}
             made[source] = replay_class.from_config(
-                config, spec, num_envs=num_envs, seed=seed, device=device, env_steps=env_steps
+                config, spec, asked, num_envs=num_envs, seed=seed, device=device, env_steps=env_steps
             )
         elif source in offline:
             made[source] = offline[source]

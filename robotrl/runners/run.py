@@ -36,7 +36,7 @@ from robotrl.runners.memory import keep_freed_memory
 from robotrl.runners.progress import ProgressHook
 from robotrl.runners.signals import StopRequest
 from robotrl.seeding import rng_state, seed_everything, set_rng_state
-from robotrl.types import Progress, RobotRLError, StateDict
+from robotrl.types import Progress, RobotRLError, StateDict, check_schedule
 
 WIDE = 256
 """From this layer width on, matrix products are worth more than one thread."""
@@ -98,6 +98,7 @@ class Run:
                 "one update, after which its data is used up. Set schedule.updates to 1 and learner.num_epochs to the "
                 "passes over the rollout."
             )
+        check_schedule(self.learner, self.schedule.rollout_steps, self.schedule.updates)
         if checkpoint is not None:
             self._load(checkpoint)
         self._make_hooks(checkpoint)

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks import targets
-from benchmarks.targets import at_least, every, ratio, value
+from benchmarks.targets import at_least, every, ratio, value, verdict, verdict_of
 
 VALUES = {"ours": [3.0, 1.0, 2.0], "theirs": [1.0, 1.0, 4.0], "zero": [0.0]}
 
@@ -39,6 +39,19 @@ def test_at_least_counts_the_conditions_that_hold():
     hold, fail = value("ours", ">=", 1.0), value("ours", ">=", 9.0)
     assert targets.met(at_least(2, [hold, fail, hold]), VALUES) is True
     assert targets.met(at_least(2, [hold, fail, fail]), VALUES) is False
+
+
+@pytest.mark.parametrize(
+    ("differences", "says"),
+    [([1.0, 2.0, 1.5, 1.2, 0.9], "supported"), ([-1.0, -2.0, -3.0], "refuted"), ([-1.0, 2.0, 1.0, -2.0], "undecided")],
+)
+def test_a_verdict_is_on_which_side_of_zero_the_interval_lies_and_any_of_them_is_met(differences, says):
+    assert verdict_of(differences) == says
+    (outcome,) = targets.outcomes(verdict("d", n=3), {"d": differences})
+    assert outcome.measured == pytest.approx(sum(differences) / len(differences))
+    assert outcome.met is True
+    assert "a verdict on d" in outcome.text
+    assert targets.met(verdict("d", n=9), {"d": differences}) is None
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from robotrl.collect import Collector
+from robotrl.learners.ppo import PPOConfig
 from robotrl.learners.sac import SACConfig
 from robotrl.policies import build_policy
 from robotrl.policies.config import PlannerConfig, PolicyConfig
@@ -169,6 +170,23 @@ CASES = {
             ("gru", "discrete"): Learning(0.98, 15, config=_FAST | {"gamma": 0.95}, env={"length": 5}),
         },
         quick={"num_epochs": 2, "num_minibatches": 2},
+    ),
+    "props": Case(
+        combinations=(("mlp", "continuous"), ("mlp", "discrete")),
+        losses=lambda learner: {*learner._coef, *learner.ppo._coef},
+        value=lambda learner, obs: _ppo_value(learner.ppo, obs),
+        value_config={
+            "target_steps": 10,
+            "ppo": PPOConfig(num_epochs=2, num_minibatches=1, gamma=0.9, normalise_reward=False, learning_rate=1e-2,
+                             lr_schedule="constant", value_coef=1.0, max_grad_norm=100.0),
+        },
+        value_iterations=60,
+        learning={
+            ("mlp", "continuous"): Learning(-0.25, 40, config={"ppo": PPOConfig(**_FAST), "target_steps": 16}),
+            ("mlp", "discrete"): Learning(7.8, 12, config={"ppo": PPOConfig(**_FAST), "target_steps": 16}),
+        },
+        quick={"target_steps": 12, "behaviour_epochs": 2, "behaviour_minibatches": 2,
+               "ppo": PPOConfig(num_epochs=2, num_minibatches=2)},
     ),
     "sac": Case(
         combinations=(("squashed", "continuous"),),

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.distributions import Categorical, Normal
 
+from robotrl.nets.flat import flatten_parameters
 from robotrl.policies import build_policy
 from robotrl.policies.actions import ActionMap
 from robotrl.policies.config import PolicyConfig
@@ -154,9 +155,25 @@ def test_the_first_actions_are_small_and_deviations_are_trained_for_continuous_a
     assert not any(p is build(MANY).log_std for p in build(MANY).actor_parameters())
 
 
+def test_a_linear_policy_without_a_bias_starts_from_the_table_it_is_given_and_learns_only_it():
+    numbers = [0.5, 0.0, -1.0, 0.0, 3.9, 2.0]
+    spec = EnvSpec("t", {"state": ArraySpec((3,))}, ActionSpec("discrete", num_actions=2))
+    policy = build(spec, kind="mlp", hidden=[], output_bias=False, init_weights=numbers, normalise_obs=False)
+    logits = policy.net.head(policy.inputs({"state": torch.eye(3)})["vector"])
+    torch.testing.assert_close(logits.detach(), torch.tensor(numbers).view(2, 3).t())
+    flat = flatten_parameters(policy.actor_parameters())
+    assert flat.numel() == 6
+    policy.net.head(torch.eye(3)).square().sum().backward()
+    assert flat.grad is not None
+    assert (flat.grad.abs() > 0).sum() == 4
+    assert (policy.net.head.layers[-1].bias == 0).all()
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
+        ({"hidden": [], "init_weights": [1.0, 2.0]}, r"init_weights has 2 numbers, but the policy has 2 outputs of 3"),
+        ({"init_weights": [1.0]}, r"init_weights is for linear policies, but policy\.hidden is \[16\]"),
         ({"activation": "sigmoid"}, r"policy\.activation is 'sigmoid'; it must be tanh, relu, elu or silu"),
         ({"hidden": [64, 0]}, r"policy\.hidden is \[64, 0\]; every width must be at least 1"),
         ({"gru_size": 0}, "must be at least 1"),

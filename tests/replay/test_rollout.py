@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from robotrl.replay import RolloutBuffer
-from robotrl.types import Part, RobotRLError
+from robotrl.replay.config import ReplayConfig
+from robotrl.types import ActionSpec, EnvSpec, Part, RobotRLError
 from tests.replay.stream import Stream
 from tests.replay.test_buffer import FIELDS, saved
 
@@ -79,3 +80,42 @@ def test_mistakes_are_named():
         next(buffer.batches({"x": Part(kind="transition", batch_size=2)}, 1))
     with pytest.raises(RobotRLError, match="Give it a MixedReplay"):
         next(buffer.batches({"x": Part("online"), "y": Part("offline")}, 1))
+
+
+def configured(parts):
+    spec = EnvSpec("e", {}, ActionSpec("discrete", num_actions=2))
+    return RolloutBuffer.from_config(ReplayConfig(), spec, parts, num_envs=2, seed=0, device="cpu", env_steps=100)
+
+
+@pytest.mark.parametrize(("length", "held"), [(4, [4, 8, 12, 12, 12]), (12, [12, 12, 12]), (5, [5, 10, 15, 15])])
+def test_a_learner_that_asks_for_the_newest_steps_gets_the_whole_rollouts_that_hold_them(length, held):
+    stream, parts = Stream(2), {"online": Part(kind="rollout", newest_steps=12)}
+    buffer = configured(parts)
+    for added, steps in enumerate(held, 1):
+        buffer.add(stream.rollout(length))
+        batch = next(buffer.batches(parts, 1))["online"]
+        assert len(batch["reward"]) == steps
+        assert int(batch["row"][-1, -1]) == 2 * length * added - 1
+        assert stream.same(batch, keys=FIELDS)
+
+
+def test_a_learner_that_asks_for_nothing_gets_the_newest_rollout_alone():
+    stream, buffer = Stream(2), configured(SPEC)
+    for _ in range(3):
+        buffer.add(stream.rollout(4))
+    assert len(served(buffer)["reward"]) == 4
+
+
+def test_parts_that_ask_one_buffer_for_different_steps_are_refused():
+    with pytest.raises(RobotRLError, match=r"the newest \[0, 8\] steps"):
+        configured({"a": Part(newest_steps=8), "b": Part()})
+
+
+def test_what_was_served_stays_when_more_is_added():
+    stream, buffer = Stream(2), RolloutBuffer(2)
+    buffer.add(stream.rollout(4))
+    kept = served(buffer)
+    before = {key: value.clone() for key, value in kept.items()}
+    for _ in range(3):
+        buffer.add(stream.rollout(4))
+    assert all(torch.equal(kept[key], before[key]) for key in before)

@@ -26,6 +26,10 @@ _ADVERSARIAL = (
 )  # fmt: skip
 TINY_LEARNER = {
     "ppo": ("learner.num_epochs=2", "learner.num_minibatches=2"),
+    "props": (
+        "learner.target_steps=32", "learner.behaviour_epochs=2", "learner.behaviour_minibatches=2",
+        "learner.ppo.num_epochs=2", "learner.ppo.num_minibatches=2",
+    ),
     "sac": ("learner.batch_size=16", "learner.random_env_steps=128", "schedule.updates=2"),
     "trpo": ("learner.value_epochs=2", "learner.value_minibatches=2"),
     "npg": ("learner.value_epochs=2", "learner.value_minibatches=2"),

@@ -1,0 +1,102 @@
+"""The parts of the suite's measurements that can be wrong without anyone noticing."""
+
+import json
+from itertools import product
+
+import pytest
+import torch
+
+from benchmarks import lib
+from benchmarks.onpolicy import (
+    fixed_policy_sampling_error,
+    gridworld_sampling_error,
+    returns,
+    small,
+    step_worker,
+    tuned,
+    twostep,
+)
+from benchmarks.spine import training
+from robotrl.configs.compose import compose
+
+
+def test_the_two_step_policy_starts_as_the_paper_says_and_its_value_is_computed():
+    run = small.assemble([*twostep.ARMS["props"], "seed=3"])
+    assert run.progress.total_env_steps == twostep.STEPS
+    chance = small._table(run)
+    assert chance[0].tolist() == [0.5, 0.5]
+    assert chance[1, 0] == pytest.approx(0.0198, abs=1e-4)
+    assert small.two_step_value(run) == pytest.approx(0.5 * (0.0198 * 2 + 0.9802 * 0.5) + 0.5, abs=1e-3)
+
+
+@pytest.mark.parametrize("arm", ["props", "props_5_envs", "on_policy"])
+def test_every_arm_of_two_step_learns_from_a_hundred_episodes_at_a_time(arm):
+    run = small.assemble([*twostep.ARMS[arm], "seed=0"])
+    run.until(200)
+    assert run.progress.env_steps == 200
+    assert len(run.data()["reward"]) == 200
+    assert run.learner.ppo._actor_adam.steps == 1
+
+
+@pytest.mark.parametrize("arm", sorted(gridworld_sampling_error.ARMS))
+def test_the_policy_of_the_room_is_uniform_and_all_data_stay(arm):
+    run = small.assemble([*gridworld_sampling_error.ARMS[arm], "seed=1"])
+    run.until(64)
+    assert (small._table(run) == 0.25).all()
+    assert len(run.data()["reward"]) == 64
+    assert 0 < small.tabular_error(run) < 10
+
+
+def test_arms_of_a_seed_share_the_fixed_policy():
+    arms = fixed_policy_sampling_error.ARMS
+    first, other = (small.assemble([*arms[f"{m}/Hopper"], "seed=2"]) for m in ("props", "on_policy"))
+    for a, b in zip(first.learner.policy.parameters(), other.learner.policy.parameters(), strict=True):
+        assert (a == b).all()
+    first.env.close()
+    other.env.close()
+
+
+@pytest.mark.parametrize(("arm", "task"), [*product(tuned.ARMS, returns.TASKS)])
+def test_the_arms_of_returns_are_what_their_tables_say(arm, task):
+    words = [f"{k}={json.dumps(v) if isinstance(v, bool) else v}" for k, v in tuned.settings(arm, task).items()]
+    config = compose(words)
+    learner = config.learner
+    assert config.preset == f"props/{task}-v5"
+    assert learner.target_steps % config.schedule.rollout_steps == 0
+    if arm == "props":
+        assert (learner.behaviour, learner.num_batches) == ("props", 2)
+    else:
+        n, learning_rate = tuned.TUNED[arm][task]
+        assert learner.target_steps * config.num_envs == n
+        assert (learner.behaviour, learner.ppo.learning_rate) == ("on_policy", learning_rate)
+        assert learner.num_batches == {"ppo": 1, "ppo_buffer": 2}[arm]
+
+
+def test_differences_are_by_seed_and_follow_the_runs(tmp_path):
+    pytest.importorskip("pyarrow")
+    file = lib.ResultFile(tmp_path / "returns.json", "command", returns.TARGET, "note")
+
+    def curve(*means):
+        return training.Curve([training.Point(i, [m], 1.0) for i, m in enumerate(means)], "commit")
+
+    for arm, seed, means in (("ppo", 0, (1.0, 3.0)), ("props", 1, (0.0, 9.0)), ("props", 0, (4.0, 6.0))):
+        returns.record(file, arm, "Hopper", seed, curve(*means))
+        returns.record_differences(file)
+    assert file.arms["props_minus_ppo/Hopper/auc"].values == [3.0]
+    assert file.arms["props_minus_ppo/Hopper/final"].values == [3.0]
+    assert file.arms["props_minus_ppo/Hopper/final"].seeds == [0]
+
+
+def test_both_gradient_steps_that_are_timed_make_the_same_weights():
+    weights = []
+    for make in (step_worker.by_hand, step_worker.by_autograd):
+        torch.manual_seed(0)
+        policy = step_worker.build_policy(step_worker.PolicyConfig(kind="mlp"), step_worker.SPEC)
+        obs = {"state": torch.randn(step_worker.ROWS, step_worker.OBS)}
+        raw = policy.act(obs, {}, explore=True)[1]["raw_action"]
+        step, finish = make(policy, obs, raw)
+        for _ in range(5):
+            step()
+        finish()
+        weights.append(torch.cat([p.detach().flatten() for p in policy.actor_parameters()]))
+    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=2e-5)
