@@ -80,7 +80,7 @@ def foreign(tmp_path_factory):
 
 
 def ordinary_priority():
-    """LeRobot's encoder, SVT-AV1, run as root, leaves its caller with a real-time priority: other tests would starve."""
+    """LeRobot's encoder, SVT-AV1, when root runs it, leaves its caller at real-time priority, and others starve."""
     tasks = Path("/proc/self/task")
     for thread in tasks.iterdir() if tasks.exists() else ():
         with contextlib.suppress(OSError):
