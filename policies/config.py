@@ -74,6 +74,8 @@ class PolicyConfig:
     """Units of the recurrent layer of `gru`."""
     image_features: int = 128
     """Features of each image encoder."""
+    image_channels: int = 16
+    """Channels of an image encoder's first convolution; the others have twice as many."""
     normalise_obs: bool = True
     """Normalise number groups by their running mean and deviation."""
     output_bias: bool = True
@@ -106,5 +108,6 @@ class PolicyConfig:
                 f"policy.init_weights is for linear policies, but policy.hidden is {self.hidden} and policy.kind is "
                 f"'{self.kind}'. Set policy.hidden=[], or leave init_weights out."
             )
-        if self.gru_size < 1 or self.image_features < 1:
-            raise RobotRLError("policy.gru_size and policy.image_features must be at least 1.")
+        for name in ("gru_size", "image_features", "image_channels"):
+            if getattr(self, name) < 1:
+                raise RobotRLError(f"policy.{name} is {getattr(self, name)}; it must be at least 1.")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from robotrl.functional.distributions import gaussian_log_prob, squash_correction
-from robotrl.nets.flash import FlashNet
+from robotrl.nets.flash import FlashStack
 from robotrl.nets.network import VECTOR, ObsInputs
 from robotrl.policies.config import PolicyConfig
 from robotrl.policies.squashed import SquashedPolicy
@@ -19,22 +19,22 @@ MAX_HOLD, EXPONENT = 16, 2.0
 
 
 class FlashActor(nn.Module):
-    """`FlashNet` over the inputs that `ObsInputs` makes, in the form of `robotrl.nets.network.Network`."""
+    """A `FlashStack` of one over the inputs that `ObsInputs` makes, in the form of `robotrl.nets.network.Network`."""
 
     gru_size = 0
 
     def __init__(self, inputs: ObsInputs, out_dim: int, width: int, blocks: int) -> None:
         super().__init__()
-        self.net = FlashNet(inputs.dim, width, blocks, out_dim)
+        self.net = FlashStack(1, inputs.dim, width, blocks, out_dim)
 
     def forward(self, inputs: Mapping[str, Tensor], hidden: Tensor) -> tuple[Tensor, Tensor]:
         """One step of `[N, ...]` inputs, normalised by running statistics; `hidden` passes through."""
-        return self.net(inputs[VECTOR]), hidden
+        return self.net(inputs[VECTOR])[0], hidden
 
     def sequence(self, inputs: Mapping[str, Tensor], hidden: Tensor, is_first: Tensor) -> tuple[Tensor, Tensor]:
         """Time-major inputs `[T, N, ...]` to outputs `[T, N, out_dim]`."""
         x = inputs[VECTOR]
-        return self.net(x.flatten(0, 1)).unflatten(0, x.shape[:2]), hidden
+        return self.net(x.flatten(0, 1))[0].unflatten(0, x.shape[:2]), hidden
 
 
 class FlashPolicy(SquashedPolicy):

@@ -63,6 +63,7 @@ class StochasticPolicy(nn.Module):
             activation=c.activation,
             gru_size=c.gru_size if c.kind == "gru" else 0,
             image_features=c.image_features,
+            image_channels=c.image_channels,
             out_gain=out_gain,
         )
 

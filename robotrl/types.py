@@ -46,6 +46,8 @@ class ArraySpec:
     shape: tuple[int, ...]
     dtype: str = "float32"
     unit: str = ""
+    frames: int = 1
+    """Of pictures: of how many steps, oldest first along the channels; at an episode's start its first one repeats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,9 @@ class EnvSpec:
     @staticmethod
     def from_json(data: dict[str, Any]) -> EnvSpec:
         """Read what `to_json` wrote."""
-        obs = {k: ArraySpec(tuple(v["shape"]), v["dtype"], v["unit"]) for k, v in data["obs"].items()}
+        obs = {
+            k: ArraySpec(tuple(v["shape"]), v["dtype"], v["unit"], v.get("frames", 1)) for k, v in data["obs"].items()
+        }
         a = data["action"]
         low, high = (tuple(float(x) for x in a[bound]) for bound in ("low", "high"))
         action = ActionSpec(a["kind"], tuple(a["shape"]), low, high, a["num_actions"])

@@ -21,17 +21,19 @@ def write_demos(root: Path, env: Any, *, episodes: int = 2, policy: Policy | Non
     collector, kept = Collector(env, seed=seed), []
     assert spec.time_limit is not None
     rollout = collector.collect(policy, episodes * spec.time_limit)
+    schema = Schema.from_env(spec)
     columns = {key: value[:, 0].numpy() for key, value in rollout.items() if not key.startswith("state/")}
     for number in range(episodes):
         rows = np.flatnonzero(columns["episode"] == number)
         steps = {
-            key: value[rows]
+            key: schema.single(key, value[rows])
             for key, value in columns.items()
             if key.startswith("obs/") or key in ("action", "reward", "terminated", "truncated")
         }
-        final = {f"obs/{group}": columns[f"next_obs/{group}"][rows[-1]] for group in spec.obs}
+        finals = {f"obs/{group}": columns[f"next_obs/{group}"][rows[-1]] for group in spec.obs}
+        final = {key: schema.single(key, value) for key, value in finals.items()}
         kept.append(Episode(steps, "demonstrate", final=final, seed=seed, number=number))
-    with DatasetWriter(root, Schema.from_env(spec), env=spec) as writer:
+    with DatasetWriter(root, schema, env=spec) as writer:
         writer.save_all(kept)
     env.close()
     return root

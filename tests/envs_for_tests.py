@@ -244,6 +244,20 @@ class SpotContinuous(Spot):
         return -np.square(action[:, 0] - 0.8 * (now[:, 0] - 1.0))
 
 
+class SpotColour(SpotContinuous):
+    """As `SpotContinuous`, with a colour picture, as data sets keep them."""
+
+    groups: ClassVar = {
+        "image/front": Box(0, 255, (3, 16, 16), np.uint8),
+        "state": Box(-1.0, 1.0, (1,), np.float32),
+    }
+
+    def observe(self, now, step):
+        seen = super().observe(now, step)
+        grey = np.pad(seen["image/front"], ((0, 0), (0, 0), (2, 2), (2, 2)))
+        return {**seen, "image/front": np.concatenate([grey, grey // 2, 255 - grey], 1)}
+
+
 class Slide(TinyEnv):
     """A bead on a wire: actions move it, and it should be in the middle. What comes follows from what was done."""
 

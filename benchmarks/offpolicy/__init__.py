@@ -9,5 +9,7 @@ CLAIMS = {
     "rlpd_ablation": "RLPD without one of its parts (extended)",
     "ailboost_one_demo": "AILBoost, DAC and behaviour cloning from one demonstration",
     "ailboost_demos": "AILBoost and DAC from one and five demonstrations of a harder task (extended)",
+    "sac_pixels": "SAC from pictures on one task (extended)",
+    "ailboost_pixels": "AILBoost and DAC from pictures on one task (extended)",
 }
 """Claim to title, in the order of the tables; `python -m benchmarks.offpolicy.<claim>` measures each."""

@@ -54,9 +54,11 @@ class Bench:
     Args:
         claim: `offpolicy/<claim>`.
         opts: of the command line.
+        pixels: `env.pixels` of demonstrations, which then hold pictures, without loss, beside states; None: states.
     """
 
-    def __init__(self, claim: str, opts: Namespace) -> None:
+    def __init__(self, claim: str, opts: Namespace, *, pixels: Mapping[str, Any] | None = None) -> None:
+        self._pixels = pixels
         self.work, self.smoke = command.work(claim, opts), bool(opts.smoke)
         self._experts = self.work / "experts" if self.smoke else lib.WORK / "offpolicy" / "experts"
 
@@ -79,10 +81,14 @@ class Bench:
 
     def demos(self, task: str, seed: int, episodes: int) -> Path:
         """A data set of the first `episodes` of the seed, played by the expert without noise."""
-        out = self._experts / f"{task}-demos" / f"seed{seed}-{episodes}"
+        kind = "" if self._pixels is None else "-pixels"
+        out = self._experts / f"{task}-demos" / f"seed{seed}-{episodes}{kind}"
         if not (out / "meta" / "info.json").is_file():
             source = f"policy_dir={self.expert(task) / 'policy' / 'best'}"
             words = [source, f"out={out}", f"episodes={episodes}", f"seed={DEMO_SEED + seed}"]
+            if self._pixels is not None:
+                shown = {**self._pixels, "env.pixels.replace_state": "false", "lossless": "true"}
+                words += [f"{key}={value}" for key, value in shown.items()]
             log = out.with_name(out.name + ".log")
             command.execute([*command.ROBOTRL, "collect", *words, "num_envs=1", "num_threads=1"], log=log)
         return out

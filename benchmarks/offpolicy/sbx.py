@@ -1,7 +1,11 @@
-"""SBX, Stable-Baselines3's algorithms in JAX, in an environment of its own: JAX stays out of everybody else's."""
+"""SBX, Stable-Baselines3's algorithms in JAX, in an environment of its own: JAX stays out of everybody else's.
+
+ROBOTRL_SBX_PYTHON names the interpreter of one that is there already; without it one is made.
+"""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import sysconfig
@@ -11,6 +15,7 @@ from benchmarks import command
 
 PACKAGES = ("sbx-rl",)
 LIMIT_S = 600
+VARIABLE = "ROBOTRL_SBX_PYTHON"
 
 
 def python(folder: Path) -> Path | None:
@@ -19,6 +24,11 @@ def python(folder: Path) -> Path | None:
     What is installed here already (PyTorch, Stable-Baselines3, Gymnasium) is taken from here, so that both arms have
     the same, and only JAX and what belongs to it is downloaded.
     """
+    if own := os.environ.get(VARIABLE):
+        if _has_sbx(Path(own)):
+            return Path(own)
+        command.say(f"SBX is left out: {VARIABLE} is {own}, which cannot import sbx.")
+        return None
     program = folder / "bin" / "python"
     if _has_sbx(program):
         return program

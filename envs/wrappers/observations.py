@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -162,6 +163,12 @@ class Stack(_Memory):
                 self._axes[name] = axis
                 self._buffers[name] = np.zeros((self.num_envs, *groups[name].shape), space.dtype)
         self._set_groups(groups, self._units())
+        stacked = {
+            name: replace(self.env_spec.obs[name], frames=frame_stack)
+            for name, axis in self._axes.items()
+            if axis == -3
+        }
+        self.env_spec = replace(self.env_spec, obs=self.env_spec.obs | stacked)
 
     def _push(self, obs: ObsDict) -> ObsDict:
         for name, buffer in self._buffers.items():

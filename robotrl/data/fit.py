@@ -64,7 +64,7 @@ def check_finite(dataset: Dataset, arrays: Mapping[str, NDArray[Any]]) -> None:
 def _alike(feature: Feature, array: ArraySpec) -> bool:
     if feature.visual:
         h, w, c = feature.shape
-        return array.dtype == "uint8" and tuple(array.shape) == (c, h, w)
+        return array.dtype == "uint8" and tuple(array.shape) == (array.frames * c, h, w)
     shape = tuple(array.shape) or (1,)
     return feature.shape == shape and np.dtype(feature.dtype).kind == np.dtype(array.dtype).kind
 

@@ -179,6 +179,7 @@ class Frames:
         dataset: opened.
         cameras: fields, as in `obs/image/front`.
         cache: a folder where decoded pictures are kept; filled here, once. None: decode each time.
+        hold: bytes up to which all pictures together are decoded here, once, and held in memory.
         num_threads: that decode; None: all cores.
 
     Raises:
@@ -191,6 +192,7 @@ class Frames:
         cameras: Sequence[str],
         *,
         cache: str | Path | None = None,
+        hold: int = 0,
         num_threads: int | None = None,
     ) -> None:
         self._dataset, self._starts = dataset, dataset.starts
@@ -202,6 +204,8 @@ class Frames:
         self._cached: dict[str, Pictures] = {}
         if cache is not None:
             self._cached = {name: self._fill(name, Path(cache)) for name in cameras}
+        elif sum(3 * c.height * c.width for c in self._cameras.values()) * dataset.total_frames <= hold:
+            self._cached = self.read(dict.fromkeys(cameras, np.arange(dataset.total_frames)))
 
     def read(self, wanted: Mapping[str, Rows]) -> dict[str, Pictures]:
         """The pictures of each camera at its rows, with their shape in front.

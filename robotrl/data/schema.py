@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from robotrl.types import ArraySpec, EnvSpec, RobotRLError
 
@@ -148,6 +149,11 @@ class Schema:
             features[name] = _feature(name, array)
         return Schema(spec.control_hz or NO_CLOCK_FPS, features)
 
+    def single(self, name: str, values: NDArray[Any]) -> NDArray[Any]:
+        """Of a camera's stacked pictures `[..., frames * C, H, W]` the newest; what else there is as it is; a view."""
+        feature = self.features[name]
+        return values[..., -feature.shape[2] :, :, :] if feature.visual else values
+
     def to_json(self) -> dict[str, Any]:
         """`features` of `info.json`, with LeRobot's keys and the columns that every data set has."""
         entries = {key_of(name): feature.to_json() for name, feature in self.features.items()}
@@ -158,12 +164,13 @@ class Schema:
 
 def _feature(name: str, array: ArraySpec) -> Feature:
     if name.startswith("image/"):
-        if array.dtype != "uint8" or len(array.shape) != 3 or array.shape[0] != 3:
+        if array.dtype != "uint8" or len(array.shape) != 3 or array.shape[0] != 3 * array.frames:
             raise RobotRLError(
-                f"The group '{name}' is {array.dtype}{list(array.shape)}; a data set keeps images as uint8 "
-                "[3, height, width]. Record single colour frames (env.frame_stack=1), or leave the group out."
+                f"The group '{name}' is {array.dtype}{list(array.shape)}; a data set keeps colour images as uint8 "
+                "[3, height, width], of stacked ones (env.frame_stack) the newest. Leave the group out (env.groups), "
+                "or record from a colour camera."
             )
-        c, h, w = array.shape
+        c, h, w = 3, *array.shape[1:]
         return Feature("video", (h, w, c), ["height", "width", "channels"])
     shape = tuple(array.shape) or (1,)
     names = [f"{name}_{i}" for i in range(shape[0])] if len(shape) == 1 and shape[0] > 1 else None

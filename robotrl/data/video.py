@@ -4,12 +4,15 @@ H.264 (`libx264`, preset veryfast, tuned for fast decoding, crf 18) because on f
 times and decodes twice as fast as LeRobot's default, SVT-AV1, at the same size and error; LeRobot reads either. A key
 frame every four frames: a random frame costs 2.5 decoded ones on average, for about 1.5 times the bytes of one every
 eight. No B frames, so that frames are stored in the order in which they are shown and cut anywhere at a key frame.
+
+Lossless clips (H.264 of RGB) are for methods that tell recorded pictures from fresh ones, and would learn the codec's
+traces first.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -31,6 +34,7 @@ OPTIONS = {
     "sc_threshold": "0",
     "forced-idr": "1",
 }
+LOSSLESS = OPTIONS | {"crf": "0", "qp": "0"}
 MAX_SIDE = 8192
 
 
@@ -39,10 +43,15 @@ def rate(fps: float) -> Fraction:
     return Fraction(fps).limit_denominator(10_000)
 
 
-def encode_clips(clips: Sequence[NDArray[np.uint8]], fps: float) -> bytes:
+def encode_clips(clips: Sequence[NDArray[np.uint8]], fps: float, *, lossless: bool = False) -> bytes:
     """Episodes' pictures `[T, 3, H, W]` as one mp4 file whose frame i, of all, is shown at i / fps seconds.
 
     Every clip starts with a key frame.
+
+    Args:
+        clips: the pictures.
+        fps: frames a second.
+        lossless: keep every pixel's value, for several times the bytes.
 
     Raises:
         RobotRLError: this PyAV has no H.264 encoder.
@@ -50,13 +59,14 @@ def encode_clips(clips: Sequence[NDArray[np.uint8]], fps: float) -> bytes:
     import av
     from av.video.frame import PictureType
 
-    if "libx264" not in av.codecs_available:
+    encoder = "libx264rgb" if lossless else "libx264"
+    if encoder not in av.codecs_available:
         raise RobotRLError("Videos need an H.264 encoder, which this PyAV lacks: pip install --force-reinstall av")
     sink, (height, width), shown = io.BytesIO(), clips[0].shape[2:], 0
     with av.open(sink, "w", format="mp4") as container:
-        stream: Any = container.add_stream("libx264", rate=rate(fps), options=OPTIONS)
+        stream: Any = container.add_stream(encoder, rate=rate(fps), options=LOSSLESS if lossless else OPTIONS)
         stream.height, stream.width = height, width
-        stream.pix_fmt = pixel_format(height, width)
+        stream.pix_fmt = "rgb24" if lossless else pixel_format(height, width)
         stream.codec_context.thread_count = 1
         for clip in clips:
             for i, image in enumerate(np.ascontiguousarray(clip.transpose(0, 2, 3, 1))):
@@ -74,13 +84,14 @@ def pixel_format(height: int, width: int) -> str:
     return "yuv420p" if height % 2 == 0 and width % 2 == 0 else "yuv444p"
 
 
-def clip_info(height: int, width: int, fps: float) -> dict[str, Any]:
+def clip_info(height: int, width: int, fps: float, *, lossless: bool = False) -> dict[str, Any]:
     """What LeRobot notes about a camera's videos in `info.json`."""
     whole = int(fps) if fps == int(fps) else fps
+    pixels, options = ("gbrp", LOSSLESS) if lossless else (pixel_format(height, width), OPTIONS)
     return {
         "video.height": height, "video.width": width, "video.codec": "h264",
-        "video.pix_fmt": pixel_format(height, width), "video.fps": whole, "video.channels": 3, "has_audio": False,
-        "is_depth_map": False, "video.g": GOP, "video.crf": int(OPTIONS["crf"]), "video.preset": OPTIONS["preset"],
+        "video.pix_fmt": pixels, "video.fps": whole, "video.channels": 3, "has_audio": False,
+        "is_depth_map": False, "video.g": GOP, "video.crf": int(options["crf"]), "video.preset": options["preset"],
         "video.video_backend": "pyav",
     }  # fmt: skip
 
@@ -109,7 +120,7 @@ def join_clips(cuts: Sequence[Cut], fps: float, target: Path) -> None:
             with av.open(str(cut.path)) as container:
                 source = container.streams.video[0]
                 if stream is None:
-                    stream = out.add_stream_from_template(source)
+                    stream = out.add_stream_from_template(source, opaque=True)  # no encoder is opened
                     stream.time_base = 1 / rate(fps)
                 packets = cut_packets(container, source, cut, fps)
                 for packet in packets:
@@ -117,6 +128,11 @@ def join_clips(cuts: Sequence[Cut], fps: float, target: Path) -> None:
                     packet.duration, packet.time_base, packet.stream = 1, 1 / rate(fps), stream
                     out.mux(packet)
                     shown += 1
+
+
+def is_lossless(info: Mapping[str, Any]) -> bool:
+    """Whether a camera's `info` is that of lossless clips."""
+    return info.get("video.pix_fmt") == "gbrp" and info.get("video.crf") == 0
 
 
 def cut_packets(container: Any, stream: Any, cut: Cut, fps: float) -> list[Any]:
@@ -178,4 +194,14 @@ def decode_picture(data: bytes, height: int, width: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image)
 
 
-__all__ = ["Cut", "clip_info", "decode_picture", "encode_clips", "encode_png", "join_clips", "rate", "size_limit"]
+__all__ = [
+    "Cut",
+    "clip_info",
+    "decode_picture",
+    "encode_clips",
+    "encode_png",
+    "is_lossless",
+    "join_clips",
+    "rate",
+    "size_limit",
+]

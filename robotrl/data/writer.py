@@ -34,7 +34,7 @@ from robotrl.data.tables import (
     pyarrow,
     tasks_table,
 )
-from robotrl.data.video import clip_info, encode_clips, encode_png
+from robotrl.data.video import clip_info, encode_clips, encode_png, is_lossless
 from robotrl.types import EnvSpec, RobotRLError
 
 Place = tuple[int, int]
@@ -69,16 +69,23 @@ class DatasetWriter:
         schema: what the steps hold.
         env: the env it is recorded in, kept with the data so that readers can check what they use it for.
         robot_type: LeRobot's name of the robot.
+        lossless: keep every pixel of its videos, for several times the bytes.
 
     Raises:
         RobotRLError: another process writes there, something else is there, or the schemas differ.
     """
 
     def __init__(
-        self, root: str | Path, schema: Schema, *, env: EnvSpec | None = None, robot_type: str | None = None
+        self,
+        root: str | Path,
+        schema: Schema,
+        *,
+        env: EnvSpec | None = None,
+        robot_type: str | None = None,
+        lossless: bool = False,
     ) -> None:
         pyarrow()
-        self.root, self.schema = Path(root), schema
+        self.root, self.schema, self._lossless = Path(root), schema, lossless
         _refuse_strangers(self.root)
         self._journal, self._closed = Journal(self.root), False
         try:
@@ -97,7 +104,7 @@ class DatasetWriter:
         features, fps = self.schema.to_json(), self.schema.fps
         for name, camera in self.schema.cameras.items():
             height, width, _ = camera.shape
-            features[key_of(name)]["info"] = clip_info(height, width, fps)
+            features[key_of(name)]["info"] = clip_info(height, width, fps, lossless=self._lossless)
         self._info: dict[str, Any] = {
             "codebase_version": names.VERSION,
             "robot_type": robot_type or (None if env is None else env.id),
@@ -130,6 +137,10 @@ class DatasetWriter:
         ]
         if dataset.fps != self.schema.fps:
             differ.append(f"{dataset.fps:g} frames a second there, {self.schema.fps:g} here")
+        for name in self.schema.cameras:
+            there = dataset.features.get(key_of(name))
+            if there is not None and is_lossless(there.info) != self._lossless:
+                differ.append(f"{key_of(name)} is {'' if is_lossless(there.info) else 'not '}lossless there")
         saved = dataset.env_spec
         if env is not None and saved is not None and saved.action != env.action:
             differ.append(f"actions are {saved.action} there, {env.action} here")
@@ -315,7 +326,8 @@ class DatasetWriter:
     ) -> Iterator[dict[str, Any]]:
         """Prepare one camera's video of all episodes; where each of them is in it."""
         fps, shown = self.schema.fps, 0
-        change.write(_numbered(names.VIDEO_PATH, places[key], video_key=key), encode_clips(clips, fps))
+        video = encode_clips(clips, fps, lossless=self._lossless)
+        change.write(_numbered(names.VIDEO_PATH, places[key], video_key=key), video)
         for clip in clips:
             start, shown = shown, shown + len(clip)
             where = {f"videos/{key}/from_timestamp": start / fps, f"videos/{key}/to_timestamp": shown / fps}

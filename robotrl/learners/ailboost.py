@@ -27,6 +27,7 @@ from robotrl.learners.sac import SAC, SACConfig
 from robotrl.nets.adversary import Adversary
 from robotrl.nets.discriminator import Discriminator
 from robotrl.nets.network import ObsInputs
+from robotrl.nets.vision import Onlooker
 from robotrl.policies.config import MAX_MEMBERS
 from robotrl.policies.mixture import MixturePolicy, snapshot
 from robotrl.policies.squashed import SquashedPolicy
@@ -86,14 +87,14 @@ class AILBoost:
     def __init__(self, policy: SquashedPolicy, spec: EnvSpec, config: AILBoostConfig, *, num_envs: int) -> None:
         self.sac = SAC(policy, spec, config.sac, num_envs=num_envs)
         self.policy, self.config = policy, config
-        if policy.inputs.images:
-            raise RobotRLError("learner=ailboost imitates from numbers; leave images out with policy.groups=[state].")
         device = next(policy.parameters()).device
         inputs = ObsInputs(spec.obs, policy.obs_groups, normalise=config.discriminator_normalise).to(device)
-        pair = policy.inputs.dim + policy.actions.dim + 1
+        onlooker = Onlooker(policy.net, self.sac.vision, inputs.dim, policy.config.image_features).to(device)
+        pair = onlooker.dim + policy.actions.dim + 1
         self.adversary = Adversary(
             Discriminator(pair, config.discriminator_hidden, bounded=config.discriminator_bounded).to(device),
             inputs,
+            onlooker,
             policy.actions.from_env,
             divergence=reverse_kl_loss,
             reward=_as_it_is,

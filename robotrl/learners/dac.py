@@ -20,6 +20,7 @@ from robotrl.learners.sac import SAC, SACConfig
 from robotrl.nets.adversary import Adversary
 from robotrl.nets.discriminator import Discriminator
 from robotrl.nets.network import ObsInputs
+from robotrl.nets.vision import Onlooker
 from robotrl.policies.squashed import SquashedPolicy
 from robotrl.replay.buffer import ReplayBuffer
 from robotrl.types import Batch, BatchSpec, EnvSpec, Metrics, Part, Policy, Progress, RobotRLError, StateDict
@@ -60,14 +61,14 @@ class DAC:
     def __init__(self, policy: SquashedPolicy, spec: EnvSpec, config: DACConfig, *, num_envs: int) -> None:
         self.sac = SAC(policy, spec, config.sac, num_envs=num_envs)
         self.policy, self.config = policy, config
-        if policy.inputs.images:
-            raise RobotRLError("learner=dac imitates from numbers; leave images out with policy.groups=[state].")
         device = next(policy.parameters()).device
         inputs = ObsInputs(spec.obs, policy.obs_groups, normalise=config.discriminator_normalise).to(device)
-        pair = policy.inputs.dim + policy.actions.dim + 1
+        onlooker = Onlooker(policy.net, self.sac.vision, inputs.dim, policy.config.image_features).to(device)
+        pair = onlooker.dim + policy.actions.dim + 1
         self.adversary = Adversary(
             Discriminator(pair, config.discriminator_hidden, activation="tanh").to(device),
             inputs,
+            onlooker,
             policy.actions.from_env,
             divergence=cross_entropy_loss,
             reward=_REWARDS[config.reward],

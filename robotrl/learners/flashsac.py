@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from robotrl.functional.distributions import project_categorical
 from robotrl.functional.returns import bellman_rows, discounted_sums
-from robotrl.nets.flash import FlashEnsemble
-from robotrl.nets.flat import Adam, flatten_parameters, gradient_norm, zero_gradient
+from robotrl.nets.flash import FlashStack
+from robotrl.nets.flat import Adam, flatten_parameters, gradient_norm
 from robotrl.nets.network import VECTOR
 from robotrl.nets.normaliser import Normaliser
 from robotrl.policies.flash import FlashPolicy
@@ -89,7 +89,7 @@ class FlashSAC:
         self.policy, self.config = policy, config
         device, c = next(policy.parameters()).device, config
         features = policy.inputs.dim + policy.actions.dim
-        self.critics = FlashEnsemble(2, features, c.critic_hidden[0], len(c.critic_hidden), c.num_bins).to(device)
+        self.critics = FlashStack(2, features, c.critic_hidden[0], len(c.critic_hidden), c.num_bins).to(device)
         self.targets = deepcopy(self.critics).requires_grad_(False)
         self._bins = torch.linspace(-c.value_range, c.value_range, c.num_bins, device=device)
         self._actor_flat = flatten_parameters(policy.actor_parameters())
@@ -148,19 +148,16 @@ class FlashSAC:
         """A step of actor and temperature at every `actor_every`-th update, then one of the critics and targets."""
         c, metrics = self.config, Metrics()
         rows = bellman_rows(batch["online"], c.n_step, c.gamma, self.policy.actions.from_env)
+        obs, after = (self.policy.inputs(group(rows, prefix))[VECTOR] for prefix in ("obs", "next_obs"))
         trains_actor = self._updates % c.actor_every == 0
         self._updates += 1
         if trains_actor:
-            loss, log_prob = self._policy_loss(rows, metrics)
-            zero_gradient(self._actor_flat)
-            loss.backward()
+            log_prob = self._policy_gradient(obs, after, metrics)
             metrics["grad_norm/actor"] = gradient_norm(self._actor_flat)
             self._adams["actor"].step()
             self.policy.net.net.normalise()
             self._step_temperature(log_prob, metrics)
-        loss = self._critic_loss(rows, metrics)
-        zero_gradient(self._critic_flat)
-        loss.backward()
+        self._critic_gradient(rows, obs, after, metrics)
         metrics["grad_norm/critic"] = gradient_norm(self._critic_flat)
         self._adams["critic"].step()
         self.critics.normalise()
@@ -171,21 +168,32 @@ class FlashSAC:
         metrics["grad_norm/nonfinite"] = (~torch.stack(norms).isfinite()).float().sum()
         return metrics, None
 
-    def _policy_loss(self, rows: Batch, metrics: Metrics) -> tuple[Tensor, Tensor]:
-        """Temperature times log-probability less the lesser value; normalised by observations and their successors."""
-        count = len(rows["reward"])
-        both = torch.cat([self._inputs(rows, "obs"), self._inputs(rows, "next_obs")])
-        action, log_prob = self.policy.sample(self.policy.net.net(both, of_batch=True)[:count])
-        x = torch.cat([both[:count], action], -1)
-        self.critics.requires_grad_(False)
-        value = self._value(self.critics(x)).amin(0)
-        self.critics.requires_grad_(True)
-        temperature = self._log_temperature.detach().exp()
-        loss = (temperature * log_prob - value).mean()
-        metrics["loss/policy"] = loss.detach()
-        metrics["policy/entropy"] = -log_prob.detach().mean()
+    def _policy_gradient(self, obs: Tensor, after: Tensor, metrics: Metrics) -> Tensor:
+        """Of temperature times log-probability less the lesser value; normalised by steps and successors together.
+
+        Returns the log-probabilities.
+        """
+        count, temperature = len(obs), self._log_temperature.detach().exp()
+        out, pull_actor = self.policy.net.net.pullback(torch.cat([obs, after]), slice(count))
+        out = out[0].requires_grad_()
+        action, log_prob = self.policy.sample(out)
+        with torch.no_grad():
+            logits, pull = self.critics.pullback_to_input(torch.cat([obs, action], -1))
+            chances = torch.softmax(logits, -1)
+            q = chances @ self._bins
+            value = q.amin(0)
+            share = (q == value).to(q.dtype)  # how each critic's value moves the lesser one
+            share *= -1.0 / (share.sum(0) * count)
+            by_logits = (self._bins - q.unsqueeze(-1)).mul_(chances).mul_(share.unsqueeze(-1))
+            by_action = pull(by_logits)[:, obs.shape[1] :]
+            by_log_prob = (temperature / count).expand_as(log_prob)
+        (by_out,) = torch.autograd.grad((action, log_prob), out, (by_action, by_log_prob))
+        pull_actor(by_out.unsqueeze(0))
+        log_prob = log_prob.detach()
+        metrics["loss/policy"] = (temperature * log_prob - value).mean()
+        metrics["policy/entropy"] = -log_prob.mean()
         metrics["policy/temperature"] = temperature.squeeze()
-        return loss, log_prob.detach()
+        return log_prob
 
     def _step_temperature(self, log_prob: Tensor, metrics: Metrics) -> None:
         """Descend the temperature times the entropy's excess; its gradient is the loss itself."""
@@ -194,36 +202,27 @@ class FlashSAC:
         self._adams["temperature"].step()
         metrics["loss/temperature"] = loss.squeeze()
 
-    def _critic_loss(self, rows: Batch, metrics: Metrics) -> Tensor:
-        """Cross-entropy to the projected soft target of the lesser critic, the mean over both critics and the batch."""
-        c, count = self.config, len(rows["reward"])
-        with torch.no_grad():
-            after = self._inputs(rows, "next_obs")
-            action, log_prob = self.policy.sample(self.policy.net.net(after))
-            x = torch.cat([self._inputs(rows, "obs"), after])
-            x = torch.cat([x, torch.cat([rows["unit_action"], action])], -1)
-            logits = self.targets(x, of_batch=True)[:, count:]
-            lesser = self._value(logits).argmin(0)
-            chances = torch.softmax(logits[lesser, torch.arange(count, device=lesser.device)], -1)
-            soft = self._bins - self._log_temperature.exp() * log_prob.unsqueeze(-1) * c.entropy_backup
-            values = (rows["reward"] / self.reward_scale).unsqueeze(-1) + rows["discount"].unsqueeze(-1) * soft
-            target = project_categorical(chances, values, c.value_range)
-        logits = self.critics(x, of_batch=True)[:, :count]
-        loss = -(target * torch.log_softmax(logits, -1)).sum(-1).mean()
-        metrics["loss/critic"] = loss.detach()
-        metrics["value/q"] = self._value(logits.detach()).mean() * self.reward_scale
+    @torch.no_grad()
+    def _critic_gradient(self, rows: Batch, obs: Tensor, after: Tensor, metrics: Metrics) -> None:
+        """Of the cross-entropy to the projected soft target of the lesser critic, the mean over critics and batch."""
+        c, count = self.config, len(obs)
+        action, log_prob = self.policy.sample(self.policy.net.net(after)[0])
+        x = torch.cat([torch.cat([obs, after]), torch.cat([rows["unit_action"], action])], -1)
+        logits = self.targets.of_batch(x, slice(count, None))
+        chances = torch.softmax(logits, -1)
+        lesser = (chances @ self._bins).argmin(0)
+        soft = self._bins - self._log_temperature.exp() * log_prob.unsqueeze(-1) * c.entropy_backup
+        values = (rows["reward"] / self.reward_scale).unsqueeze(-1) + rows["discount"].unsqueeze(-1) * soft
+        target = project_categorical(chances[lesser, torch.arange(count, device=lesser.device)], values, c.value_range)
+        logits, pull = self.critics.pullback(x, slice(count))
+        log_chances = torch.log_softmax(logits, -1)
+        chances = log_chances.exp()
+        pull((chances - target).div_(len(chances) * count))
+        metrics["loss/critic"] = -(target * log_chances).sum(-1).mean()
+        metrics["value/q"] = (chances @ self._bins).mean() * self.reward_scale
         metrics["value/target"] = (target @ self._bins).mean() * self.reward_scale
         metrics["value/reward_scale"] = torch.tensor(self.reward_scale)
-        edge = target[:, [0, -1]].sum(-1).mean()
-        metrics["value/at_the_edge"] = edge
-        return loss
-
-    def _value(self, logits: Tensor) -> Tensor:
-        """The mean of the distribution over bins, `[..., num_bins] -> [...]`."""
-        return torch.softmax(logits, -1) @ self._bins
-
-    def _inputs(self, rows: Batch, prefix: str) -> Tensor:
-        return self.policy.inputs(group(rows, prefix))[VECTOR]
+        metrics["value/at_the_edge"] = target[:, [0, -1]].sum(-1).mean()
 
     def state_dict(self) -> StateDict:
         """Weights, optimisers, temperature, the scale of returns, and the method's clocks."""

@@ -2,7 +2,8 @@
 
 REDQ (Chen et al. 2021): many critics, `target_subset` of them in the target, `utd_ratio`, `actor_value=mean`. DroQ
 (Hiraoka et al. 2022): `critic_dropout` and `critic_layer_norm` with two critics. RLPD (Ball et al. 2023): REDQ with
-`critic_layer_norm` and half of each batch from demonstrations, `demo_ratio=0.5`.
+`critic_layer_norm` and half of each batch from demonstrations, `demo_ratio=0.5`. DrQ (Yarats et al. 2021): a policy
+that reads images, `image_shift`; what sees them follows the critics' gradient alone (`robotrl.nets.vision`).
 
 Differences from the SAC paper, each with its source:
 - Truncation bootstraps with the value of the observation before the reset (Pardo et al. 2018).
@@ -21,9 +22,10 @@ import torch
 from torch import Tensor, nn
 
 from robotrl.functional.returns import bellman_rows
-from robotrl.nets.ensemble import PRECISIONS, Ensemble
+from robotrl.nets.ensemble import PRECISIONS
 from robotrl.nets.flat import Adam, flatten_parameters, gradient_norm
-from robotrl.nets.network import VECTOR, ObsInputs
+from robotrl.nets.network import ObsInputs
+from robotrl.nets.vision import Vision, ensemble
 from robotrl.policies.squashed import SquashedPolicy, UniformPolicy
 from robotrl.replay.buffer import ReplayBuffer
 from robotrl.types import Batch, BatchSpec, EnvSpec, Metrics, Part, Progress, RobotRLError, StateDict, group
@@ -70,8 +72,10 @@ class SACConfig:
     """Share of demonstrations in each batch of the critics; above 0 it needs `replay.demos`."""
     random_env_steps: int = 5000
     """Act uniformly at random until so many env steps are made."""
+    image_shift: int = 4
+    """Pixels by which images are shifted at random, at most, whenever an update looks at them; 0: not at all."""
     matmul_precision: str = "fp32"
-    """Of the update's matrix products, `fp32` or `bf16`; weights, and what acts, are float32 either way."""
+    """Of the update's matrix products and convolutions, `fp32` or `bf16`; weights, and what acts, are float32."""
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "tau", "init_temperature", "temperature_learning_rate"):
@@ -80,6 +84,8 @@ class SACConfig:
         for name in ("batch_size", "n_step", "utd_ratio", "num_critics", "target_subset"):
             if getattr(self, name) < 1:
                 raise RobotRLError(f"learner.{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.image_shift < 0:
+            raise RobotRLError(f"learner.image_shift is {self.image_shift}; it must be at least 0.")
         for name, top in _SHARES:
             if not 0.0 <= getattr(self, name) <= top:
                 raise RobotRLError(f"learner.{name} is {getattr(self, name)}; it must lie in [0, {top:g}].")
@@ -110,7 +116,14 @@ class SAC:
         self.critic_inputs = (
             ObsInputs(spec.obs, config.critic_groups or [], normalise=normalise).to(device) if own else policy.inputs
         )
-        self.critics = Ensemble(
+        if tuple(self.critic_inputs.images) != tuple(policy.inputs.images):
+            raise RobotRLError(
+                f"learner.critic_groups has the images {list(self.critic_inputs.images)}, the policy reads "
+                f"{list(policy.inputs.images)}. The critics train what sees for both, so let both read the same images."
+            )
+        self.critics = ensemble(
+            policy.net.seen_dims,
+            policy.config.image_features,
             self.critic_inputs.dim + policy.actions.dim,
             config.critic_hidden or policy.config.hidden,
             config.num_critics,
@@ -120,7 +133,12 @@ class SAC:
             precision=config.matmul_precision,
         ).to(device)
         self.targets = deepcopy(self.critics).requires_grad_(False)
-        self._actor_flat = flatten_parameters(policy.actor_parameters())
+        shift, dtype = config.image_shift, PRECISIONS[config.matmul_precision]
+        seeing = policy.net.seeing_parameters()
+        self.vision = (
+            Vision(policy.net, learning_rate=config.learning_rate, shift=shift, dtype=dtype) if seeing else None
+        )
+        self._actor_flat = flatten_parameters(p for p in policy.actor_parameters() if all(p is not q for q in seeing))
         self._critic_flat = flatten_parameters(self.critics.parameters())
         self._target_flat = flatten_parameters(self.targets.parameters())
         self._log_temperature = nn.Parameter(torch.tensor([config.init_temperature], device=device).log())
@@ -165,7 +183,8 @@ class SAC:
     def update(self, batch: dict[str, Batch]) -> tuple[Metrics, None]:
         """`utd_ratio` steps of the critics and their targets, then one of the actor and one of the temperature."""
         metrics: defaultdict[str, list[Tensor]] = defaultdict(list)
-        for rows in self._slices(batch):
+        for part in self._slices(batch):
+            rows = part if self.vision is None else self.vision.see(part)
             self._critic_gradient(rows, metrics)
             metrics["grad_norm/critic"].append(gradient_norm(self._critic_flat))
             self._critic_adam.step()
@@ -177,7 +196,7 @@ class SAC:
             self._step_temperature(log_prob, metrics)
         result = {name: v[0] if len(v) == 1 else torch.stack(v).mean() for name, v in metrics.items()}
         assert {k.removeprefix("loss/") for k in result if k.startswith("loss/")} == set(self._coef)
-        norms = torch.stack(metrics["grad_norm/critic"] + metrics["grad_norm/actor"])
+        norms = torch.stack([norm for name, v in metrics.items() if name.startswith("grad_norm/") for norm in v])
         result["grad_norm/nonfinite"] = (~norms.isfinite()).float().sum()
         result["grad_steps"] = torch.tensor(self.config.utd_ratio)
         return result, None
@@ -196,7 +215,10 @@ class SAC:
         target = rows["reward"] + rows["discount"] * value
         q, pull = self.critics.pullback(self._critic_input(rows, "obs", rows["unit_action"]))
         error = q - target.unsqueeze(-1)
-        pull(error * (2.0 / error.numel()))
+        by_input = pull(error * (2.0 / error.numel()), to_x=self.vision is not None)
+        if self.vision is not None:
+            assert by_input is not None
+            metrics["grad_norm/encoder"].append(self.vision.step(by_input))
         metrics["loss/critic"].append(error.square().mean())
         metrics["value/q"].append(q.mean())
         metrics["value/target"].append(target.mean())
@@ -234,7 +256,7 @@ class SAC:
         metrics["loss/temperature"].append(loss.squeeze())
 
     def _critic_input(self, rows: Batch, prefix: str, action: Tensor) -> Tensor:
-        return torch.cat([self.critic_inputs(group(rows, prefix))[VECTOR], action], -1)
+        return self.critic_inputs.joined(self.critic_inputs(group(rows, prefix)), action)
 
     def _slices(self, batch: dict[str, Batch]) -> list[Batch]:
         """One batch for each critic step: every source is cut first, so each slice has the same share of it."""
@@ -258,6 +280,7 @@ class SAC:
             "actor_adam": self._actor_adam.state_dict(),
             "critic_adam": self._critic_adam.state_dict(),
             "temperature_adam": self._temperature_adam.state_dict(),
+            "vision": None if self.vision is None else self.vision.state_dict(),
             "random": self._random,
         }
 
@@ -271,4 +294,6 @@ class SAC:
         self._actor_adam.load_state_dict(state["actor_adam"])
         self._critic_adam.load_state_dict(state["critic_adam"])
         self._temperature_adam.load_state_dict(state["temperature_adam"])
+        if self.vision is not None:
+            self.vision.load_state_dict(state["vision"])
         self._random = bool(state["random"])

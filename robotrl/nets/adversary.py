@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from robotrl.functional.imitation import absorbing_pair
 from robotrl.nets.discriminator import Discriminator, Divergence, adversarial_losses
 from robotrl.nets.flat import Adam, flatten_parameters, gradient_norm, zero_gradient
-from robotrl.nets.network import VECTOR, ObsInputs
+from robotrl.nets.network import ObsInputs
+from robotrl.nets.vision import Onlooker
 from robotrl.types import Batch, Metrics, StateDict, group
 
 
@@ -23,7 +24,8 @@ class Adversary:
 
     Args:
         net: the discriminator, of pairs `[..., K + 1]` (see `robotrl.functional.imitation`).
-        inputs: what it sees of observations; a normaliser in it takes in all that `step` is given.
+        inputs: the observation groups it sees; a normaliser in it takes in all that `step` is given.
+        onlooker: what `inputs` gives to the numbers that it sees of it.
         unit_action: env actions to units where the bounds are [-1, 1].
         divergence: the discriminator's loss.
         reward: its output to the reward.
@@ -37,6 +39,7 @@ class Adversary:
         self,
         net: Discriminator,
         inputs: ObsInputs,
+        onlooker: Onlooker,
         unit_action: Callable[[Tensor], Tensor],
         *,
         divergence: Divergence,
@@ -46,7 +49,7 @@ class Adversary:
         gamma: float,
         tau: float,
     ) -> None:
-        self.net, self._inputs, self._unit_action = net, inputs, unit_action
+        self.net, self._inputs, self._onlooker, self._unit_action = net, inputs, onlooker, unit_action
         self._divergence, self._reward_of, self._gamma, self._tau = divergence, reward, gamma, tau
         self._flat = flatten_parameters(net.parameters())
         self._adam = Adam(self._flat, learning_rate)
@@ -95,7 +98,7 @@ class Adversary:
     @torch.no_grad()
     def pairs(self, part: Batch) -> Tensor:
         """What is seen of the observation, the action in [-1, 1] units, and the absorbing state's indicator."""
-        seen = self._inputs(group(part, "obs"))[VECTOR]
+        seen = self._onlooker(self._inputs(group(part, "obs")))
         action = self._unit_action(part["action"]).clamp(-1.0, 1.0)
         return F.pad(torch.cat([seen, action], -1), (0, 1))
 
@@ -104,6 +107,7 @@ class Adversary:
         return {
             "discriminator": dict(self.net.state_dict()),
             "inputs": dict(self._inputs.state_dict()),
+            "onlooker": dict(self._onlooker.state_dict()),
             "adam": self._adam.state_dict(),
             "absorbing_value": self.absorbing_value,
         }
@@ -112,6 +116,7 @@ class Adversary:
         """Continue exactly where `state_dict` was taken."""
         self.net.load_state_dict(state["discriminator"])
         self._inputs.load_state_dict(state["inputs"])
+        self._onlooker.load_state_dict(state["onlooker"])
         self._adam.load_state_dict(state["adam"])
         self.absorbing_value = state["absorbing_value"].to(self.absorbing_value)
 

@@ -59,6 +59,11 @@ class ObsInputs(nn.Module):
             inputs[VECTOR] = vector if self.normaliser is None else self.normaliser(vector)
         return inputs
 
+    def joined(self, inputs: Mapping[str, Tensor], *more: Tensor) -> Tensor:
+        """`[..., K]`: what was seen of the images (`CNN.see`), the vector and `more`, side by side."""
+        parts = [*(inputs[g] for g in self.images), *([inputs[VECTOR]] if self.dim else []), *more]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+
     def moments(self, obs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor] | None:
         """What the normaliser would have to merge to take `obs` in; None without a normaliser."""
         return None if self.normaliser is None else self.normaliser.moments(self.vector(obs))
@@ -74,6 +79,7 @@ class Network(nn.Module):
         activation: of the MLP.
         gru_size: units of the recurrent layer; 0 for a memoryless network.
         image_features: outputs of each image encoder.
+        image_channels: channels of its first convolution.
         out_gain: gain of the last layer's initialisation.
     """
 
@@ -86,19 +92,27 @@ class Network(nn.Module):
         activation: str = "tanh",
         gru_size: int = 0,
         image_features: int = 128,
+        image_channels: int = 16,
         out_gain: float = 1.0,
     ) -> None:
         super().__init__()
         self.image_names = tuple(inputs.images)
-        self.encoders = nn.ModuleList(CNN(inputs.images[g], image_features) for g in self.image_names)
-        features = inputs.dim + image_features * len(self.image_names)
-        self.gru = nn.GRUCell(features, gru_size) if gru_size else None
+        self.encoders = nn.ModuleList(CNN(inputs.images[g], image_features, image_channels) for g in self.image_names)
+        self.seen_dims: list[int] = [encode.seen_dim for encode in self.encoders]  # type: ignore[misc]  # CNNs
+        """Numbers that the convolutions make of each image."""
+        self.features_dim = inputs.dim + image_features * len(self.image_names)
+        self.gru = nn.GRUCell(self.features_dim, gru_size) if gru_size else None
         self.gru_size = gru_size
-        self.head = MLP(gru_size or features, hidden, out_dim, activation=activation, out_gain=out_gain)
+        self.head = MLP(gru_size or self.features_dim, hidden, out_dim, activation=activation, out_gain=out_gain)
         self.plain = not self.image_names and not gru_size and activation == "tanh"
         """Whether it is but an MLP with tanh, for which there are faster ways."""
 
-    def _features(self, inputs: Mapping[str, Tensor]) -> Tensor:
+    def seeing_parameters(self) -> list[nn.Parameter]:
+        """Those of the convolutions."""
+        return [p for encode in self.encoders for p in encode.convolutions.parameters()]  # type: ignore[union-attr]  # CNNs
+
+    def features(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """What the head (or the GRU) sees, `[..., features_dim]`; images as uint8, or as `CNN.see` has made of them."""
         if not self.image_names:
             return inputs[VECTOR]
         parts = [encode(inputs[g]) for g, encode in zip(self.image_names, self.encoders, strict=True)]
@@ -108,7 +122,7 @@ class Network(nn.Module):
 
     def forward(self, inputs: Mapping[str, Tensor], hidden: Tensor) -> tuple[Tensor, Tensor]:
         """One step of `[N, ...]` inputs from `hidden [N, gru_size]`: outputs `[N, out_dim]` and the next hidden."""
-        features = self._features(inputs)
+        features = self.features(inputs)
         if self.gru is not None:
             features = hidden = self.gru(features, hidden)
         return self.head(features), hidden
@@ -120,14 +134,14 @@ class Network(nn.Module):
 
         Args:
             inputs: as for `forward`.
-            dtype: of the matrix products; float32 where there is another activation than relu, or images.
+            dtype: of the head's matrix products; float32 where there is another activation than relu.
 
         Returns:
             Outputs, detached, and `pull(grad)`: given the gradient of a loss by the outputs it overwrites the
             parameters' gradients, which `flatten_parameters` has allocated. To be called once.
         """
         if self.image_names:
-            return self._pullback_by_autograd(lambda: self.head(self._features(inputs)))
+            return self._pullback_by_autograd(lambda: self.head(self.features(inputs), dtype))
         return self.head.pullback(inputs[VECTOR], dtype)
 
     def sequence_pullback(
@@ -154,7 +168,7 @@ class Network(nn.Module):
 
     def last_features(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """What the last layer of a memoryless network sees of `[B, ...]` inputs, `[B, units]`."""
-        return self.head.features(self._features(inputs))
+        return self.head.features(self.features(inputs))
 
     def sequence(self, inputs: Mapping[str, Tensor], hidden: Tensor, is_first: Tensor) -> tuple[Tensor, Tensor]:
         """Time-major inputs `[T, N, ...]` from `hidden [N, gru_size]`, set to zero wherever `is_first [T, N]`.
@@ -162,7 +176,7 @@ class Network(nn.Module):
         Returns:
             Outputs `[T, N, out_dim]` and the hidden after each step `[T, N, gru_size]`.
         """
-        features = self._features(inputs)
+        features = self.features(inputs)
         if self.gru is None:
             return self.head(features), hidden.new_zeros(*features.shape[:2], 0)
         hiddens = []

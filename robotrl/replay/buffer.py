@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -30,17 +30,25 @@ class ReplayBuffer:
         seed: of the sampling generator, which `state_dict` saves.
         device: where samples are delivered; they are stored in host memory.
         omit: fields or groups that are not stored, for example `("next_obs", "log_prob")`.
+        frames: how many pictures are stacked in an observation group (`ArraySpec.frames`); each is stored once.
     """
 
     def __init__(
-        self, capacity: int, num_envs: int, *, seed: int = 0, device: str = "cpu", omit: Iterable[str] = ()
+        self,
+        capacity: int,
+        num_envs: int,
+        *,
+        seed: int = 0,
+        device: str = "cpu",
+        omit: Iterable[str] = (),
+        frames: Mapping[str, int] | None = None,
     ) -> None:
         if num_envs < 1 or capacity < num_envs:
             raise RobotRLError(
                 f"A replay of capacity {capacity} cannot hold one step of {num_envs} envs. Give a larger capacity."
             )
         self.device = torch.device(device)
-        self._storage = RingStorage(capacity // num_envs, num_envs, omit)
+        self._storage = RingStorage(capacity // num_envs, num_envs, omit, frames)
         self._sampler = RowSampler(seed, self._storage.take_field)
         self._fresh: dict[
             str, tuple[int, Rows]
@@ -64,7 +72,8 @@ class ReplayBuffer:
             RobotRLError: it does not fit into memory.
         """
         check_memory(config.capacity, spec, most=env_steps)
-        return cls(config.capacity, num_envs, seed=seed, device=device, omit=config.omit)
+        frames = {name: array.frames for name, array in spec.obs.items()}
+        return cls(config.capacity, num_envs, seed=seed, device=device, omit=config.omit, frames=frames)
 
     def __len__(self) -> int:
         """Steps stored, over all envs."""

@@ -9,6 +9,8 @@ from robotrl.replay.config import ReplayConfig
 from robotrl.replay.mixed import MixedReplay
 from robotrl.types import BatchSpec, EnvSpec, Replay, RobotRLError
 
+HOLD = 1 << 28
+"""Bytes of decoded pictures of demonstrations that are held in memory; of larger data sets each batch is decoded."""
 ONLINE = "online"
 """The source that collected rollouts go to. A learner that asks for it collects; one that does not learns offline."""
 
@@ -99,7 +101,7 @@ def offline_sources(
     from robotrl.replay.dataset import EpisodeDataset  # what reads data sets is needed by few
 
     demos = EpisodeDataset(
-        config.demos, groups=list(groups), env=spec, episodes=config.demo_episodes, seed=seed, device=device
+        config.demos, groups=list(groups), env=spec, episodes=config.demo_episodes, seed=seed, device=device, hold=HOLD
     )
     demos.check({name: part for name, part in parts.items() if part.source == "demos"})
     return {"demos": demos}

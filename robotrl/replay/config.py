@@ -35,8 +35,9 @@ class ReplayConfig:
 
 
 def bytes_per_step(spec: EnvSpec) -> int:
-    """Memory that one env step takes in a replay."""
-    obs = sum(math.prod(s.shape) * _ITEM_BYTES.get(s.dtype, 4) for s in spec.obs.values())
+    """Memory that one env step takes in a replay. Of stacked pictures it keeps the newest, and how far back they go."""
+    obs = sum(math.prod(s.shape) // s.frames * _ITEM_BYTES.get(s.dtype, 4) for s in spec.obs.values())
+    obs += 8 * sum(s.frames > 1 for s in spec.obs.values())
     action = 8 if spec.action.kind == "discrete" else 4 * math.prod(spec.action.shape)
     return obs + action + _BESIDE
 

@@ -33,6 +33,8 @@ class EpisodeDataset:
     the last observation stands in for it if the episode terminated, since what follows is worth nothing then; else that
     step is not served as a transition, because its value cannot be bootstrapped.
 
+    Where the env stacks images (`env.frame_stack`), single recorded ones are stacked in the same way.
+
     Args:
         root: the data set's folder.
         groups: observation groups to read; None: all, pictures included.
@@ -43,6 +45,7 @@ class EpisodeDataset:
         seed: of the sampling generator, which `state_dict` saves.
         device: where samples are delivered.
         cache: a folder for decoded pictures (as large as they are, uncompressed), filled once; None: decode each time.
+        hold: pictures are decoded once and held in memory if all of them together take at most so many bytes.
         num_threads: that decode pictures; None: all cores.
 
     Raises:
@@ -61,6 +64,7 @@ class EpisodeDataset:
         seed: int = 0,
         device: str = "cpu",
         cache: str | Path | None = None,
+        hold: int = 0,
         num_threads: int | None = None,
     ) -> None:
         dataset = Dataset(root)
@@ -81,7 +85,9 @@ class EpisodeDataset:
         self._fields = self._steps(columns, ends)
         self._finals = dataset.extras([f"final/obs/{g}" for g in self.groups])
         self._cameras = cameras
-        self._frames = Frames(dataset, [f"obs/{c}" for c in cameras], cache=cache, num_threads=num_threads)
+        self._frames = Frames(dataset, [f"obs/{c}" for c in cameras], cache=cache, hold=hold, num_threads=num_threads)
+        arrays = spec.obs if spec is not None else {}
+        self._stacked = {f"obs/{c}": arrays[c].frames if c in arrays else 1 for c in cameras}
         self._next, known = self._link()
         self._transitions = np.flatnonzero(known)
         self._written: dict[str, NDArray[Any]] = {}
@@ -284,10 +290,10 @@ class EpisodeDataset:
             inside = np.clip(wanted, first, last)
             batch[f"valid/{key}"] = self._tensor(wanted == inside)
             if key[4:] in self._cameras:
-                pictures[key] = self._rows[inside]
+                pictures[key] = inside
             else:
                 batch[key] = self._tensor(self._column(key, inside))
-        batch.update({key: self._tensor(values) for key, values in self._frames.read(pictures).items()})
+        batch.update({key: self._tensor(values) for key, values in self._pictures(pictures).items()})
         unknown = sorted(key for key in windows if key != "obs" and key not in batch)
         if unknown:
             raise RobotRLError(f"The data set has no {unknown}, which a window asks for. It holds {sorted(names)}.")
@@ -305,13 +311,25 @@ class EpisodeDataset:
             if final.any():
                 values[final] = finals[-1 - after[final]]
             batch[f"next_obs/{group}"] = self._tensor(values)
-        pairs = self._rows[np.stack([rows, place])]
-        for key, both in self._frames.read({f"obs/{c}": pairs for c in self._cameras}).items():
-            for at in np.argwhere(final):
-                both[(1, *at)] = self._final_picture(-1 - int(after[tuple(at)]), key)
-            batch[key], batch[f"next_{key}"] = self._tensor(both[0]), self._tensor(both[1])
+        # where the final picture follows, it is put in the place of the last one, in front of which stand those before
+        pairs = np.stack([rows, np.where(final, rows, place)])
+        for key, (now, following) in self._pictures({f"obs/{c}": pairs for c in self._cameras}).items():
+            for at in map(tuple, np.argwhere(final)):
+                picture = self._final_picture(-1 - int(after[at]), key)
+                following[at] = np.concatenate([now[at][len(picture) :], picture])
+            batch[key], batch[f"next_{key}"] = self._tensor(now), self._tensor(following)
         batch["row"] = self._tensor(rows)
         return batch
+
+    def _pictures(self, wanted: Mapping[str, Rows]) -> dict[str, NDArray[np.uint8]]:
+        """Each camera's pictures at rows of this replay, `[*rows.shape, frames * 3, H, W]`, stacked as the env does."""
+        asked = {}
+        for key, rows in wanted.items():
+            ages = np.arange(self._stacked[key] - 1, -1, -1)
+            back = np.minimum(ages, self._fields["step"][rows][..., None])
+            asked[key] = self._rows[rows[..., None] - back]
+        found = self._frames.read(asked)
+        return {key: value.reshape(*wanted[key].shape, -1, *value.shape[-2:]) for key, value in found.items()}
 
     def _final_picture(self, episode: int, key: str) -> NDArray[np.uint8]:
         index = self.episodes[episode].index

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,12 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from robotrl.replay.apart import Apart, Rows, joined, segments
+from robotrl.replay.stacks import FrameStack
 from robotrl.types import Batch, RobotRLError, StateDict
-
-Rows = NDArray[np.int64]
-
-SEGMENT_BYTES = 1 << 24
-"""A checkpoint gets each field in pieces of about this size, so that pieces which did not change can be shared."""
 
 
 class RingStorage:
@@ -27,15 +24,32 @@ class RingStorage:
     to that place; only where the two differ is it kept apart, first in first out, in arrays that grow as needed. The
     newest step, whose follower has not come yet, has its `next_obs` in the `num_envs` places behind the ring.
 
+    Of a group of stacked pictures the ring keeps each step's newest (`robotrl.replay.stacks`). The oldest steps, whose
+    past has been overwritten, are then no longer served.
+
     Args:
         length: steps of each env.
         num_envs: envs side by side.
         omit: fields, or groups such as `next_obs`, that are not kept.
+        frames: pictures of the observation groups that are stacks of several.
+
+    Raises:
+        RobotRLError: the ring is shorter than a stack.
     """
 
-    def __init__(self, length: int, num_envs: int, omit: Iterable[str] = ()) -> None:
+    def __init__(
+        self, length: int, num_envs: int, omit: Iterable[str] = (), frames: Mapping[str, int] | None = None
+    ) -> None:
         self.length, self.num_envs, self.size = length, num_envs, length * num_envs
         self._omit = tuple(omit)
+        self._frames = {key: count for key, count in (frames or {}).items() if count > 1}
+        self._past = max(self._frames.values(), default=1) - 1
+        if length <= self._past:
+            raise RobotRLError(
+                f"A replay of {length} steps of each env cannot hold stacks of {self._past + 1} pictures. Give it a "
+                "larger capacity."
+            )
+        self._stacks: dict[str, FrameStack] = {}
         self._ignored: dict[str, bool] = {}
         self.steps = 0
         """Steps of each env that were ever added."""
@@ -47,13 +61,14 @@ class RingStorage:
         self._written: set[str] = set()
         self._linked: tuple[str, ...] = ()
         self._next: Rows = np.zeros(0, np.int64)
-        self._apart: dict[str, NDArray[Any]] = {}
-        self._apart_first = self._apart_end = 0
+        self._apart: Apart | None = None
 
     @property
     def first_row(self) -> int:
         """The oldest row that is still here."""
-        return max(0, self.steps - self.length) * self.num_envs
+        if self.steps <= self.length:
+            return 0
+        return (self.steps - self.length + self._past) * self.num_envs
 
     @property
     def end_row(self) -> int:
@@ -86,15 +101,23 @@ class RingStorage:
         """Store at most `length` steps; the links come first, since they read what is about to be overwritten."""
         if self._linked:
             self._link(arrays, steps)
+        for key, stack in self._stacks.items():
+            following = arrays.get(f"next_{key}", arrays[key])[-1]
+            stack.link(arrays[key], following, self._by_step[key], self.steps)
         for start, place, count in _pieces(self.steps % self.length, steps, self.length):
             here, there = slice(place, place + count), slice(start, start + count)
             for key in self._added:
-                self._by_step[key][here] = arrays[key][there]
+                self._by_step[key][here] = self._kept(key, arrays[key])[there]
             for key in self._written:
                 self._by_step[key][here] = 0
         for key in self._linked:
-            self.fields[f"obs/{key}"][self.size :] = arrays[f"next_obs/{key}"][-1]
+            self.fields[f"obs/{key}"][self.size :] = self._kept(f"obs/{key}", arrays[f"next_obs/{key}"][-1])
         self.steps += steps
+
+    def _kept(self, key: str, values: NDArray[Any]) -> NDArray[Any]:
+        """Of a field's values, what the ring keeps."""
+        stack = self._stacks.get(key)
+        return values if stack is None else stack.newest(values)
 
     def _allocate(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         self._linked = tuple(k.removeprefix("next_obs/") for k in arrays if k.startswith("next_obs/"))
@@ -102,13 +125,17 @@ class RingStorage:
         lonely = [key for key in self._linked if f"obs/{key}" not in arrays]
         if lonely or not arrays:
             raise RobotRLError(f"A rollout needs 'obs/<group>' for every 'next_obs/<group>'; it lacks it for {lonely}.")
+        self._stacks = {
+            f"obs/{key}": FrameStack(count, self.length, self.num_envs, arrays[f"obs/{key}"])
+            for key, count in self._frames.items()
+            if f"obs/{key}" in arrays
+        }
         for key in self._added:  # zeros come from the system page by page, when they are first written
-            self._place(key, np.zeros((self.size + self._behind(key), *arrays[key].shape[2:]), arrays[key].dtype))
+            like = self._kept(key, arrays[key])
+            self._place(key, np.zeros((self.size + self._behind(key), *like.shape[2:]), like.dtype))
         if self._linked:
             self._next = np.zeros(self.size, np.int64)
-            for key in self._linked:
-                field = self.fields[f"obs/{key}"]
-                self._apart[key] = np.zeros((self.num_envs, *field.shape[1:]), field.dtype)
+            self._apart = Apart({key: arrays[f"obs/{key}"] for key in self._linked}, 2, self.num_envs)
 
     def _place(self, key: str, field: NDArray[Any]) -> None:
         self.fields[key] = field
@@ -134,26 +161,31 @@ class RingStorage:
                 f"num_envs={width}."
             )
         for key, value in arrays.items():
-            field = self.fields[key.removeprefix("next_") if key.startswith("next_obs/") else key]
-            if value.shape != (steps, width, *field.shape[1:]) or value.dtype != field.dtype:
+            own = key.removeprefix("next_") if key.startswith("next_obs/") else key
+            dtype, shape = self.fields[own].dtype, (steps, width, *self._shape(own))
+            if value.shape != shape or value.dtype != dtype:
                 raise RobotRLError(
                     f"The field '{key}' is {value.dtype}{list(value.shape)} in this rollout; this replay needs "
-                    f"{field.dtype}{[steps, width, *field.shape[1:]]}. Every rollout must be like the first one."
+                    f"{dtype}{list(shape)}. Every rollout must be like the first one."
                 )
         return steps
+
+    def _shape(self, key: str) -> tuple[int, ...]:
+        """Of one step's value."""
+        shape = self.fields[key].shape[1:]
+        return shape if key not in self._stacks else (self._stacks[key].frames * shape[0], *shape[1:])
 
     def _link(self, arrays: Mapping[str, NDArray[Any]], steps: int) -> None:
         """Point the newest step so far, and all but the last of the new ones, to the observation that follows."""
         n = self.num_envs
         if self.steps:
             place = (self.steps - 1) % self.length
-            behind = {key: self.fields[f"obs/{key}"][self.size :][None] for key in self._linked}
+            behind = {key: self._observed(f"obs/{key}", self.size + np.arange(n))[None] for key in self._linked}
             self._point(place, behind, {key: arrays[f"obs/{key}"][:1] for key in self._linked})
         pieces = _pieces(self.steps % self.length, steps, self.length)
         pointers = self._next.reshape(self.length, n)
-        if self._apart_end > self._apart_first and self.steps + steps > self.length:
-            # what was kept apart first is of the rows that go first
-            self._apart_first += sum(int((pointers[p : p + c] < 0).sum()) for _, p, c in pieces)
+        if self._apart and self.steps + steps > self.length:  # what was kept apart first is of the rows that go first
+            self._apart.drop(sum(int((pointers[p : p + c] < 0).sum()) for _, p, c in pieces))
         for start, place, count in pieces:
             inside = slice(start, min(start + count, steps - 1))
             if inside.stop > inside.start:
@@ -177,41 +209,30 @@ class RingStorage:
             differs = np.zeros((steps, n), np.bool_)
             for array in unequal.values():
                 differs |= array.reshape(steps, n, -1).any(axis=2)
-            kept = self._keep_apart({key: value[differs] for key, value in next_obs.items()})
+            assert self._apart is not None
+            kept = self._apart.add({key: value[differs] for key, value in next_obs.items()})
             pointers[differs.reshape(-1)] = -1 - kept
-
-    def _keep_apart(self, values: Mapping[str, NDArray[Any]]) -> Rows:
-        count = len(next(iter(values.values())))
-        capacity = len(next(iter(self._apart.values())))
-        needed = self._apart_end - self._apart_first + count
-        if needed > capacity:
-            here = np.arange(self._apart_first, self._apart_end)
-            bigger = max(2 * capacity, needed)
-            for key, old in self._apart.items():
-                self._apart[key] = np.zeros((bigger, *old.shape[1:]), old.dtype)
-                self._apart[key][here % bigger] = old[here % capacity]
-            capacity = bigger
-        ids = np.arange(self._apart_end, self._apart_end + count)
-        for key, value in values.items():
-            self._apart[key][ids % capacity] = value
-        self._apart_end += count
-        return ids
 
     def take(self, rows: Rows) -> Batch:
         """Every field at `rows` (all of them here), with their shape in front: `[*rows.shape, ...]`; copies."""
         place = rows % self.size
-        batch = {key: torch.from_numpy(field.take(place, axis=0, mode="clip")) for key, field in self.fields.items()}
+        batch = {key: torch.from_numpy(self._observed(key, place)) for key in self.fields}
         if self._linked:
             pointer = self._next.take(place, mode="clip")
             late = pointer < 0
-            any_late = self._apart_end > self._apart_first and bool(late.any())
+            apart = self._apart if self._apart and late.any() else None
             for key in self._linked:
-                value = self.fields[f"obs/{key}"].take(pointer, axis=0, mode="clip")
-                if any_late:
-                    apart = self._apart[key]
-                    value[late] = apart[(-1 - pointer[late]) % len(apart)]
+                value = self._observed(f"obs/{key}", pointer)
+                if apart is not None:
+                    value[late] = apart.take(key, -1 - pointer[late])
                 batch[f"next_obs/{key}"] = torch.from_numpy(value)
         return batch
+
+    def _observed(self, key: str, place: Rows) -> NDArray[Any]:
+        """A field as it was added, at places of the ring or behind it; copies."""
+        stack, field = self._stacks.get(key), self.fields[key]
+        values: NDArray[Any] = field.take(place, axis=0, mode="clip") if stack is None else stack.take(field, place)
+        return values
 
     def take_field(self, key: str, rows: Rows) -> NDArray[Any]:
         """One field at `rows`, with their shape in front.
@@ -238,7 +259,7 @@ class RingStorage:
             )
         arrays = {key: _array(key, value) for key, value in values.items()}
         for key, value in arrays.items():
-            self._check_written(key, value, rows)
+            _check_written(key, value, rows, self.fields.get(key))
         here = rows >= self.first_row
         place = rows[here] % self.size
         for key, value in arrays.items():
@@ -248,18 +269,6 @@ class RingStorage:
             self.fields[key][place] = value[here]
         self.changes += 1
 
-    def _check_written(self, key: str, value: NDArray[Any], rows: Rows) -> None:
-        if key.startswith(("obs/", "next_obs/")):
-            raise RobotRLError(f"The field '{key}' cannot be written: an observation belongs to two rows.")
-        if value.shape[: rows.ndim] != rows.shape:
-            raise RobotRLError(f"The field '{key}' has the shape {list(value.shape)} for rows {list(rows.shape)}.")
-        field = self.fields.get(key)
-        if field is not None and (value.shape[rows.ndim :] != field.shape[1:] or value.dtype != field.dtype):
-            raise RobotRLError(
-                f"The field '{key}' was written as {value.dtype}{list(value.shape[rows.ndim :])}, but this replay "
-                f"holds {field.dtype}{list(field.shape[1:])}."
-            )
-
     def state_dict(self) -> StateDict:
         """The contents; arrays are views, in pieces, of the part that is in use."""
         used = min(self.steps, self.length) * self.num_envs
@@ -267,13 +276,12 @@ class RingStorage:
             "steps": self.steps,
             "length": self.length,
             "num_envs": self.num_envs,
-            "fields": {key: _segments(field[:used]) for key, field in self.fields.items()},
+            "fields": {key: segments(field[:used]) for key, field in self.fields.items()},
             "written": sorted(self._written),
             "behind": {key: self.fields[f"obs/{key}"][self.size :] for key in self._linked},
-            "next": _segments(self._next[:used]),
-            "apart": {key: _segments(value) for key, value in self._apart.items()},
-            "apart_first": self._apart_first,
-            "apart_end": self._apart_end,
+            "next": segments(self._next[:used]),
+            "apart": None if self._apart is None else self._apart.state_dict(),
+            "stacks": {key: stack.state_dict() for key, stack in self._stacks.items()},
         }
 
     def load_state_dict(self, state: StateDict) -> None:
@@ -291,15 +299,32 @@ class RingStorage:
         self._written = set(state["written"])
         self._added = set(state["fields"]) - self._written
         self.fields, self._by_step = {}, {}
-        for key, segments in state["fields"].items():
-            self._place(key, _joined(segments, self.size + self._behind(key)))
+        for key, pieces in state["fields"].items():
+            self._place(key, joined(pieces, self.size + self._behind(key)))
         for key, value in state["behind"].items():
             self.fields[f"obs/{key}"][self.size :] = value
-        self._next = _joined(state["next"], self.size) if self._linked else np.zeros(0, np.int64)
-        self._apart = {key: _joined(value, sum(map(len, value))) for key, value in state["apart"].items()}
-        self._apart_first, self._apart_end = int(state["apart_first"]), int(state["apart_end"])
+        self._next = joined(state["next"], self.size) if self._linked else np.zeros(0, np.int64)
+        self._apart = None if state["apart"] is None else Apart.of(state["apart"])
+        self._stacks = {}
+        for key, saved in state["stacks"].items():
+            stack = FrameStack(self._frames[key.removeprefix("obs/")], self.length, self.num_envs, saved["behind"])
+            stack.load_state_dict(saved)
+            self._stacks[key] = stack
         self.steps = int(state["steps"])
         self.changes += 1
+
+
+def _check_written(key: str, value: NDArray[Any], rows: Rows, field: NDArray[Any] | None) -> None:
+    """Raise unless `value` can be written to `rows` of a field, of which there may be none yet."""
+    if key.startswith(("obs/", "next_obs/")):
+        raise RobotRLError(f"The field '{key}' cannot be written: an observation belongs to two rows.")
+    if value.shape[: rows.ndim] != rows.shape:
+        raise RobotRLError(f"The field '{key}' has the shape {list(value.shape)} for rows {list(rows.shape)}.")
+    if field is not None and (value.shape[rows.ndim :] != field.shape[1:] or value.dtype != field.dtype):
+        raise RobotRLError(
+            f"The field '{key}' was written as {value.dtype}{list(value.shape[rows.ndim :])}, but this replay "
+            f"holds {field.dtype}{list(field.shape[1:])}."
+        )
 
 
 def _array(key: str, value: Tensor) -> NDArray[Any]:
@@ -321,15 +346,4 @@ def _pieces(place: int, count: int, length: int) -> list[tuple[int, int, int]]:
     return [(0, place, head), (head, 0, count - head)] if count > head else [(0, place, head)]
 
 
-def _segments(field: NDArray[Any]) -> list[NDArray[Any]]:
-    rows = max(1, SEGMENT_BYTES // max(1, field[:1].nbytes))
-    return [field[i : i + rows] for i in range(0, max(1, len(field)), rows)]
-
-
-def _joined(segments: Sequence[NDArray[Any]], size: int) -> NDArray[Any]:
-    field = np.zeros((size, *segments[0].shape[1:]), segments[0].dtype)
-    start = 0
-    for segment in segments:
-        field[start : start + len(segment)] = segment
-        start += len(segment)
-    return field
+__all__ = ["RingStorage", "Rows"]

@@ -45,6 +45,9 @@ class CollectConfig:
     task: str | None = None
     """The task in words; None: the env's instructions, else its name."""
     explore: bool = False
+    lossless: bool = False
+    """Keep every pixel of images, for several times the bytes: for `dac` and `ailboost`, which would otherwise tell
+    demonstrations from their own steps by what compression leaves in the pictures."""
     seed: int = 0
     num_envs: int = 8
     device: str = "cpu"
@@ -78,7 +81,8 @@ def collect_episodes(
         )
         stack.callback(env.close)
         policy, origin = _policy(config, env.env_spec)
-        writer = stack.enter_context(DatasetWriter(config.out, Schema.from_env(env.env_spec), env=env.env_spec))
+        schema = Schema.from_env(env.env_spec)
+        writer = stack.enter_context(DatasetWriter(config.out, schema, env=env.env_spec, lossless=config.lossless))
         if writer.num_episodes >= config.episodes:
             return f"{config.out} holds {writer.num_episodes} episodes already; for more give a larger episodes=."
         seed = session_seed(config.seed, len(writer.sessions))

@@ -59,15 +59,15 @@ class Acting:
 
 
 class Cutter:
-    """Cuts rollouts `[T, N, ...]` into episodes, which may span several of them."""
+    """Cuts rollouts `[T, N, ...]` into episodes, which may span several of them; of stacked images the newest."""
 
     def __init__(self, num_envs: int, schema: Schema) -> None:
-        self._fields = list(schema.features)
+        self._fields, self._schema = list(schema.features), schema
         self._parts: list[list[dict[str, NDArray[Any]]]] = [[] for _ in range(num_envs)]
 
     def add(self, rollout: Batch) -> list[tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]]:
         """Episodes that ended, in the order in which they did: steps and final observation."""
-        arrays = {key: rollout[key].cpu().numpy() for key in self._fields}
+        arrays = {key: self._schema.single(key, rollout[key].cpu().numpy()) for key in self._fields}
         done = (rollout["terminated"] | rollout["truncated"]).cpu().numpy()
         begun = np.zeros(done.shape[1], np.int64)
         ended = []
@@ -76,7 +76,8 @@ class Cutter:
             begun[row] = step + 1
             parts, self._parts[row] = self._parts[row], []
             steps = {key: np.concatenate([part[key] for part in parts]) for key in self._fields}
-            final = {k: rollout[f"next_{k}"][step, row].cpu().numpy() for k in self._fields if k.startswith("obs/")}
+            finals = {k: rollout[f"next_{k}"][step, row] for k in self._fields if k.startswith("obs/")}
+            final = {key: self._schema.single(key, value.cpu().numpy()) for key, value in finals.items()}
             ended.append((steps, final))
         for row, start in enumerate(begun):
             if start < len(done):

@@ -6,6 +6,7 @@ from robotrl.analysis.runs import load_run
 from robotrl.configs.compose import CONFIG_DIR, compose, presets
 from robotrl.envs.config import build_env
 from robotrl.envs.registry import environments
+from robotrl.envs.rendering import NO_GL_MESSAGE, has_gl
 from robotrl.registry import learners
 from robotrl.runners.finish import finish
 from robotrl.runners.loop import train
@@ -27,6 +28,8 @@ def test_a_preset_composes_builds_and_runs_an_iteration(learner, preset, tmp_pat
     words = [f"learner={learner}", f"preset={preset}"]
     words += [f"env.options.{name}={value}" for name, value in env_options(preset).items()]
     config = compose(words)
+    if config.env.pixels is not None and not has_gl():
+        pytest.skip(NO_GL_MESSAGE)
     assert config.preset == f"{learner}/{preset}"
     one = config.num_envs * config.schedule.rollout_steps
     short = [

@@ -30,6 +30,7 @@ TASKS = {
     ("gru", "continuous"): envs.MemoryContinuous,
     ("gru", "discrete"): envs.Memory,
     ("squashed", "continuous"): envs.Target,
+    ("squashed", "from pictures"): envs.SpotContinuous,
     ("flash", "continuous"): envs.Target,
     ("stepwise", "continuous"): envs.Target,
     ("rssm", "continuous"): envs.Slide,
@@ -80,16 +81,15 @@ def _ppo_value(learner: Any, obs: Obs) -> Tensor:
 
 
 def _sac_value(learner: Any, obs: Obs) -> Tensor:
-    action = torch.tanh(
-        learner.policy.mean_and_log_std(learner.policy.net(learner.policy.inputs(obs), torch.zeros(0, 0))[0])[0]
-    )
-    return learner.critics(torch.cat([learner.critic_inputs(obs)["vector"], action], -1)).mean(0).squeeze(-1)
+    action = learner.policy.deterministic(learner.policy.net(learner.policy.inputs(obs), torch.zeros(0, 0))[0])
+    inputs = learner.critic_inputs
+    return learner.critics(inputs.joined(inputs(obs), action)).mean(0).squeeze(-1)
 
 
 def _flashsac_value(learner: Any, obs: Obs) -> Tensor:
-    action = learner.policy.deterministic(learner.policy.net.net(obs["state"]))
-    x = torch.cat([obs["state"], action], -1)
-    return learner._value(learner.critics(x)).mean(0)
+    action = learner.policy.deterministic(learner.policy.net.net(obs["state"])[0])
+    logits = learner.critics(torch.cat([obs["state"], action], -1))
+    return (torch.softmax(logits, -1) @ learner._bins).mean(0)
 
 
 def _dreamer_value(learner: Any, obs: Obs) -> Tensor:
@@ -100,12 +100,13 @@ def _dreamer_value(learner: Any, obs: Obs) -> Tensor:
 
 
 class Demonstrator:
-    """Does what `envs.Target` shows; nothing in envs that show something else."""
+    """Does what `envs.Target` or `envs.SpotContinuous` shows; nothing in envs that show something else."""
 
     obs_groups = ("state",)
 
     def __init__(self, env: envs.TinyEnv) -> None:
         self._shown, self._dim = isinstance(env, envs.Target), env.env_spec.action.shape[0]
+        self._pictured = isinstance(env, envs.SpotContinuous)
 
     def initial_state(self, num_envs: int) -> State:
         return {}
@@ -115,6 +116,9 @@ class Demonstrator:
 
     def act(self, obs: Obs, state: State, *, explore: bool) -> tuple[Tensor, Extras, State]:
         shown = obs["state"]
+        if self._pictured:
+            column = obs["image/front"].float().mean((1, 2)).argmax(-1, keepdim=True) // 4
+            return 0.8 * (column - 1.0), {}, state
         return shown.clone() if self._shown else shown.new_zeros(len(shown), self._dim), {}, state
 
 
@@ -130,6 +134,10 @@ _NO_ENV_REWARD = "It never sees the env's reward; what its own rewards are worth
 _IMITATION_SAC = {
     "learning_rate": 3e-3, "gamma": 0.5, "tau": 0.05, "batch_size": 64, "init_temperature": 0.05,
     "target_entropy_scale": 2.0, "random_env_steps": 0,
+}  # fmt: skip
+_FROM_PICTURES = {
+    "learning_rate": 3e-3, "gamma": 0.5, "tau": 0.05, "batch_size": 64, "init_temperature": 0.05,
+    "target_entropy_scale": 2.0, "random_env_steps": 0, "image_shift": 0,
 }  # fmt: skip
 _SHARP = {
     "discriminator_hidden": [64, 64], "discriminator_batch_size": 128, "discriminator_learning_rate": 3e-3,
@@ -189,7 +197,7 @@ CASES = {
                "ppo": PPOConfig(num_epochs=2, num_minibatches=2)},
     ),
     "sac": Case(
-        combinations=(("squashed", "continuous"),),
+        combinations=(("squashed", "continuous"), ("squashed", "from pictures")),
         losses=lambda learner: set(learner._coef),
         value=_sac_value,
         value_config={"gamma": 0.9, "entropy_backup": False, "learning_rate": 5e-3, "tau": 0.2, "batch_size": 64},
@@ -199,6 +207,7 @@ CASES = {
                 -0.25, 100, config={"learning_rate": 5e-3, "gamma": 0.5, "tau": 0.05, "batch_size": 128,
                                    "init_temperature": 0.05, "target_entropy_scale": 2.0},
             ),
+            ("squashed", "from pictures"): Learning(-0.3, 25, config=_FROM_PICTURES),
         },
         quick={"batch_size": 16, "random_env_steps": 0},
         schedule={"rollout_steps": 12, "updates": 8.0},
@@ -238,12 +247,15 @@ CASES = {
         schedule={"rollout_steps": 12, "updates": 8.0},
     ),
     "dac": Case(
-        combinations=(("squashed", "continuous"),),
+        combinations=(("squashed", "continuous"), ("squashed", "from pictures")),
         losses=lambda learner: {*learner._coef, *learner.sac._coef},
         value=_sac_value, value_config={}, value_iterations=0,
         learning={
             ("squashed", "continuous"): Learning(
                 -1.5, 80, config={"sac": SACConfig(**_IMITATION_SAC), **_SHARP},
+            ),
+            ("squashed", "from pictures"): Learning(
+                -1.0, 50, config={"sac": SACConfig(**_FROM_PICTURES), **_SHARP},
             ),
         },
         quick={"sac": SACConfig(batch_size=16, random_env_steps=0), "discriminator_hidden": [16],
@@ -253,12 +265,16 @@ CASES = {
         exempt=dict.fromkeys(("truncation_bootstraps", "termination_does_not_bootstrap"), _NO_ENV_REWARD),
     ),
     "ailboost": Case(
-        combinations=(("squashed", "continuous"),),
+        combinations=(("squashed", "continuous"), ("squashed", "from pictures")),
         losses=lambda learner: {*learner._coef, *learner.sac._coef},
         value=_sac_value, value_config={}, value_iterations=0,
         learning={
             ("squashed", "continuous"): Learning(
                 -1.5, 80, config={"sac": SACConfig(**_IMITATION_SAC), **_SHARP, "member_env_steps": 128,
+                                  "explore_env_steps": 128, "boost_rate": 0.2, "discriminator_updates": 20},
+            ),
+            ("squashed", "from pictures"): Learning(
+                -1.0, 40, config={"sac": SACConfig(**_FROM_PICTURES), **_SHARP, "member_env_steps": 128,
                                   "explore_env_steps": 128, "boost_rate": 0.2, "discriminator_updates": 20},
             ),
         },
@@ -379,8 +395,8 @@ def make(
     case, learner_class = CASES[name], learners.get(name)
     kind = kind or case.combinations[0][0]
     seed_everything(seed)
-    small = {"hidden": [32, 32], "gru_size": 16, "image_features": 16, "log_std_init": -0.5, "world_model": "tiny",
-             "planner": _QUICK_PLANNER, "models": 2}  # fmt: skip
+    small = {"hidden": [32, 32], "gru_size": 16, "image_features": 16, "image_channels": 8, "log_std_init": -0.5,
+             "world_model": "tiny", "planner": _QUICK_PLANNER, "models": 2}  # fmt: skip
     built = build_policy(PolicyConfig(kind=kind, **small | dict(policy or {})), env.env_spec)
     settings = learner_class.config_class(**{**case.quick, **config})
     learner = learner_class(built, env.env_spec, settings, num_envs=env.num_envs)

@@ -113,12 +113,6 @@ def test_where_nothing_terminates_the_absorbing_state_is_worth_nothing(name):
     assert parts.learner.adversary.absorbing_value == 0
 
 
-@pytest.mark.parametrize("name", ["dac", "ailboost"])
-def test_pictures_are_refused(name):
-    with pytest.raises(RobotRLError, match=rf"learner={name} imitates from numbers|squashed policy"):
-        make(name, envs.SpotContinuous(num_envs=2))
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

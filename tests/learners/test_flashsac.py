@@ -8,7 +8,6 @@ import torch
 from robotrl.functional.distributions import project_categorical
 from robotrl.functional.returns import bellman_rows
 from robotrl.learners.flashsac import FlashSACConfig
-from robotrl.nets.flash import FlashNet
 from robotrl.policies import build_policy
 from robotrl.policies.config import PolicyConfig
 from robotrl.policies.flash import MAX_HOLD
@@ -16,6 +15,7 @@ from robotrl.registry import learners
 from robotrl.types import Progress, RobotRLError
 from tests import envs_for_tests as envs
 from tests.learners.cases import make
+from tests.nets.flash_reference import AsWritten
 
 
 def filled(**config):
@@ -33,32 +33,19 @@ def one_update(parts):
 
 
 def norms_of(net):
-    rows = [torch.linalg.vector_norm(weight, dim=1) for weight in net.weights]
-    gains = [(n.gain.square().sum() + n.shift.square().sum()) / len(n.gain) for n in net.norms]
-    return torch.cat(rows), torch.stack([*gains, net.gain.square().mean()])
+    rows = [torch.linalg.vector_norm(weight, dim=-1).flatten() for weight in net.weights]
+    gains = [(n.gain.square().mean(1) + n.shift.square().mean(1)).flatten() for n in net.norms]
+    return torch.cat(rows), torch.cat([*gains, net.gain.square().mean(-1).flatten()])
 
 
 def test_weights_keep_unit_norm_and_gains_theirs_through_updates():
     parts = filled(learning_rate=1e-2)
     for _ in range(4):
         one_update(parts)
-    for net in (*parts.learner.critics.members, parts.learner.policy.net.net):
+    for net in (parts.learner.critics, parts.learner.policy.net.net):
         for found in norms_of(net):
             torch.testing.assert_close(found, torch.ones_like(found), atol=1e-4, rtol=0)
     assert parts.learner._critic_flat.grad.any()
-
-
-def test_steps_and_their_successors_are_normalised_together():
-    """The batch's statistics are of both halves: moving the successors moves what the critic says of the steps."""
-    torch.manual_seed(0)
-    net, x = FlashNet(3, 8, 1, 1), torch.randn(20, 3)
-    alone = net(x[:10], of_batch=True)
-    assert not torch.allclose(net(x, of_batch=True)[:10], alone)
-    mean = net.norms[0].running_mean
-    assert mean.abs().max() > 0
-    before = mean.clone()
-    net(x)
-    assert torch.equal(mean, before)  # running statistics follow batches only
 
 
 def test_a_projected_distribution_keeps_its_mass_and_its_mean():
@@ -89,15 +76,54 @@ def test_the_actor_steps_at_every_second_update():
     assert moved == [True, False, True, False]
 
 
-def test_the_critics_gradient_is_zero_where_the_actor_learns():
-    parts = filled()
+@pytest.fixture
+def stepped():
+    """A learner after an update, rows for the next one, and what a test asks of all of it."""
+    parts = filled(batch_size=32)
+    one_update(parts)
     (batch,) = parts.replay.batches(parts.learner.batch_spec, 1)
     rows = bellman_rows(batch["online"], 1, parts.learner.config.gamma, parts.learner.policy.actions.from_env)
-    parts.learner._critic_flat.grad.zero_()
-    loss, _ = parts.learner._policy_loss(rows, {})
-    loss.backward()
-    assert not parts.learner._critic_flat.grad.any()
-    assert all(p.requires_grad for p in parts.learner.critics.parameters())
+    return parts.learner, rows, rows["obs/state"], rows["next_obs/state"]
+
+
+def assert_gradients(net, expected):
+    for parameter, value in zip(net.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, value, atol=2e-6, rtol=2e-4)
+
+
+def test_the_actors_gradient_is_that_of_its_loss_as_written_and_the_critics_get_none(stepped):
+    learner, _, obs, after = stepped
+    actor, critics, metrics = AsWritten(learner.policy.net.net), AsWritten(learner.critics), {}
+    learner._critic_flat.grad.zero_()
+    torch.manual_seed(3)
+    action, log_prob = learner.policy.sample(actor(torch.cat([obs, after]), of_batch=True)[0, : len(obs)])
+    q = torch.softmax(critics(torch.cat([obs, action], -1), of_batch=False), -1) @ learner._bins
+    loss = (learner._log_temperature.detach().exp() * log_prob - q.amin(0)).mean()
+    torch.manual_seed(3)
+    learner._policy_gradient(obs, after, metrics)
+    assert_gradients(learner.policy.net.net, torch.autograd.grad(loss, actor.parameters))
+    torch.testing.assert_close(metrics["loss/policy"], loss.detach())
+    assert not learner._critic_flat.grad.any()
+
+
+def test_the_critics_gradient_is_that_of_the_cross_entropy_as_written(stepped):
+    learner, rows, obs, after = stepped
+    actor, critics, targets = (AsWritten(n) for n in (learner.policy.net.net, learner.critics, learner.targets))
+    bins, metrics = learner._bins, {}
+    torch.manual_seed(3)
+    with torch.no_grad():
+        action, log_prob = learner.policy.sample(actor(after, of_batch=False)[0])
+        x = torch.cat([torch.cat([obs, after]), torch.cat([rows["unit_action"], action])], -1)
+        one, other = torch.softmax(targets(x, of_batch=True)[:, len(obs) :], -1)
+        lesser = torch.where((one @ bins <= other @ bins).unsqueeze(-1), one, other)
+        soft = bins - (learner._log_temperature.exp() * log_prob).unsqueeze(-1)
+        values = (rows["reward"] / learner.reward_scale).unsqueeze(-1) + rows["discount"].unsqueeze(-1) * soft
+        target = project_categorical(lesser, values, learner.config.value_range)
+    loss = -(target * torch.log_softmax(critics(x, of_batch=True)[:, : len(obs)], -1)).sum(-1).mean()
+    torch.manual_seed(3)
+    learner._critic_gradient(rows, obs, after, metrics)
+    assert_gradients(learner.critics, torch.autograd.grad(loss, critics.parameters))
+    torch.testing.assert_close(metrics["loss/critic"], loss.detach())
 
 
 def test_rewards_are_scaled_so_that_returns_fit_the_bins():

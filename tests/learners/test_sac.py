@@ -236,7 +236,7 @@ def test_a_gradient_that_is_not_finite_never_reaches_the_weights():
 def test_bf16_products_keep_float32_master_weights_and_moments():
     parts = make("sac", envs.Target(num_envs=2), matmul_precision="bf16").run(3)
     learner = parts.learner
-    states = (learner._critic_flat, learner._target_flat, learner._critic_adam._mean, learner._critic_adam._square)
+    states = (learner._critic_flat, learner._target_flat, learner._critic_adam.mean, learner._critic_adam.square)
     assert {t.dtype for t in states} == {torch.float32}
     fine = learner._critic_flat.detach()
     assert (fine != fine.bfloat16().float()).float().mean() > 0.5  # they hold what bf16 cannot

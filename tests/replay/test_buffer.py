@@ -67,7 +67,7 @@ def test_observations_are_stored_once():
     stream, buffer = Stream(8, end=0.01), ReplayBuffer(8 * 1000, 8)
     buffer.add(stream.rollout(2000))
     stored = sum(f.nbytes for k, f in buffer._storage.fields.items() if k.startswith("obs/"))
-    apart = sum(f.nbytes for f in buffer._storage._apart.values())
+    apart = sum(f.nbytes for f in buffer._storage._apart._fields.values())
     assert apart < 0.1 * stored
 
 
@@ -249,7 +249,7 @@ def test_a_saved_replay_goes_on_with_the_same_samples(before):
 
 
 def test_saved_pieces_that_did_not_change_have_the_same_bytes(monkeypatch):
-    monkeypatch.setattr("robotrl.replay.storage.SEGMENT_BYTES", 256)
+    monkeypatch.setattr("robotrl.replay.apart.SEGMENT_BYTES", 256)
     stream, buffer = Stream(2), ReplayBuffer(2 * 64, 2)
     buffer.add(stream.rollout(32))
     first = [piece.copy() for piece in buffer.state_dict()["storage"]["fields"]["obs/state"]]
@@ -321,7 +321,7 @@ def test_a_refused_rollout_leaves_the_replay_as_it_was():
 
 
 def test_a_checkpoint_of_a_large_replay_writes_only_what_changed(tmp_path, monkeypatch):
-    monkeypatch.setattr("robotrl.replay.storage.SEGMENT_BYTES", 2_200_000)
+    monkeypatch.setattr("robotrl.replay.apart.SEGMENT_BYTES", 2_200_000)
 
     def rollout(steps):
         obs = torch.randint(0, 256, (steps + 1, 2, 3, 32, 32), dtype=torch.uint8)
