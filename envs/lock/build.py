@@ -27,7 +27,7 @@ from robotrl.envs.lock.pictures import CHARACTERS, distorted, glyphs
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How features are made; the defaults give a linear probe about 75 %."""
+    """How features are made; with the defaults a linear probe reads about three in four, on either split."""
 
     train_pictures: int = 200
     """Pictures of each character."""
@@ -37,7 +37,7 @@ class Recipe:
     batch_size: int = 256
     dim: int = 64
     """Numbers of a feature vector."""
-    strength: float = 1.0
+    strength: float = 0.7
     """Of the pictures' distortion."""
     characters: str = CHARACTERS
     probe_steps: int = 400

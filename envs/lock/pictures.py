@@ -26,6 +26,8 @@ FONTS = (
     "DejaVuSerif-Bold", "DejaVuSerif-Italic", "STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic",
 )  # fmt: skip
 _CANVAS, _POINTS = 48, 32
+_ZOOM = 0.75
+"""Of the canvas, how much of its width a picture shows."""
 
 
 def glyphs(characters: str = CHARACTERS) -> Tensor:
@@ -73,7 +75,7 @@ def distorted(sheets: Tensor, character: Tensor, generator: torch.Generator, str
 
     font = torch.randint(sheets.shape[1], (count,), generator=generator)
     turn, slant = uniform(-0.5, 0.5) * strength, uniform(-0.4, 0.4) * strength
-    size_x, size_y = 1.0 + uniform(-0.3, 0.4) * strength, 1.0 + uniform(-0.3, 0.4) * strength
+    size_x, size_y = (_ZOOM * (1.0 + uniform(-0.25, 0.35) * strength) for _ in range(2))
     cos, sin = torch.cos(turn), torch.sin(turn)
     matrix = torch.stack([
         torch.stack([size_x * cos, size_x * (slant * cos - sin), uniform(-0.25, 0.25) * strength], -1),
