@@ -18,6 +18,8 @@ EPISODES = 50_000
 BLOCK, WINDOW = 1_000, 50
 """A lock is solved when the share of episodes that open it, in the last 50 blocks of 1,000 env steps, is above 1/2."""
 DATA_SEED = 500_000
+STAGES = 6
+"""A run is made in so many parts, after each of which it is asked whether the lock is solved."""
 LEARNERS: dict[str, tuple[str, dict[str, Any]]] = {
     "hnpg": ("hnpg", {}),
     "trpo": ("hnpg", {"learner.arm": "online"}),
@@ -74,29 +76,38 @@ def offline(folder: Path, lock: Lock, *, smoke: bool) -> Path:
 
 
 def train(run: Path, arm: str, lock: Lock, seed: int, env_steps: int, data: Path | None, *, smoke: bool) -> str | None:
-    """Train unless the run is there; the commit of the code that made it.
+    """Train until the lock is solved, in stages, unless the run is there; the commit of the code that made it.
 
     Args:
         run: directory of the run.
         arm: key of `LEARNERS`.
         lock: what to open.
         seed: of the run.
-        env_steps: at most.
+        env_steps: at most; what is solved earlier ends with its stage.
         data: the offline data; None: the arm needs none.
         smoke: tiny sizes instead.
     """
     learner, settings = LEARNERS[arm]
     own: dict[str, Any] = {
-        "learner": learner, **lock.settings(), "preset": lock.env, "seed": seed, "total_env_steps": env_steps,
-        "eval_every": 0, "eval_episodes": 100, "checkpoint_every": 0, "num_threads": 1, "video": False, **settings,
+        "learner": learner, **lock.settings(), "preset": lock.env, "seed": seed, "eval_every": 0,
+        "eval_episodes": 100, "checkpoint_every": 0, "num_threads": 1, "video": False, **settings,
     }  # fmt: skip
     if learner == "hnpg":  # about 1,000 env steps an iteration, as the authors
         own |= {"num_envs": -(-BLOCK // lock.horizon), "schedule.rollout_steps": lock.horizon}
     if data is not None:
         own["replay.demos"] = str(data)
     if smoke:
-        own |= {"total_env_steps": 3 * BLOCK, "eval_episodes": 4}
-    return training.robotrl(run, own, threads=1).commit
+        env_steps, own["eval_episodes"] = 3 * BLOCK, 4
+    stages = [-(-env_steps * k // STAGES) for k in range(1, STAGES + 1)]
+    commit = training.robotrl(run, own | {"total_env_steps": stages[0]}, threads=1).commit
+    for total in stages[1:]:
+        found = blocks(run)
+        if solved(found):
+            break
+        if training.metrics(run)[-1]["env_steps"] < total:
+            words = [f"resume={run}", f"total_env_steps={total}"]
+            command.execute([*command.ROBOTRL, "train", *words], log=run.with_name(f"{run.name}-{total}.log"))
+    return commit
 
 
 def blocks(run: Path) -> list[Block]:
