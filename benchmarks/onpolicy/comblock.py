@@ -54,9 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = work / "data" if opts.smoke else lib.WORK / "onpolicy" / "data"
     arms = ARMS | (EXTENDED if extended else {})
     if opts.smoke:
-        arms, seeds = {("hnpg", 5): 0, ("trpo", 5): 0, ("rlpd", 5): 0}, SEEDS[:1]
+        arms, seeds = {("hnpg", 5): 0, ("trpo", 5): 0, ("rlpd", 5): 0}, list(SEEDS[:1])
     else:
-        seeds = SEEDS
+        seeds = list(SEEDS)
 
     def run(arm: str, horizon: int, seed: int) -> None:
         lock = locks.Lock("lock/combination", horizon, seed)

@@ -96,7 +96,7 @@ def _test(run: Path, *, episodes: int) -> float:
         words += [f"seed={TEST_SEED}", f"out={out}", "num_threads=1"]
         command.execute([*command.ROBOTRL, "eval", *words], log=out.with_suffix(".log"))
     successes = json.loads(out.read_text(encoding="utf-8"))["successes"]
-    return sum(successes) / len(successes)
+    return float(sum(successes) / len(successes))
 
 
 if __name__ == "__main__":

@@ -68,8 +68,8 @@ class Reader:
 
     def astray(self) -> NDArray[np.bool_]:
         """Rows `[N]` in which an object is further away than any hand could have thrown it, or nowhere."""
-        astray: NDArray[np.bool_] = ~(np.abs(self._qpos[:, self._places]) < FAR).all(axis=1)
-        return astray
+        near: NDArray[np.bool_] = np.abs(self._qpos[:, self._places]) < FAR
+        return np.logical_not(near.all(axis=1))
 
     def read(self, rows: Any, layouts: Float) -> Snapshot:
         """Where everything is in `rows` (an index)."""
