@@ -82,7 +82,7 @@ class EpisodeDataset:
         self._last = np.cumsum([e.length for e in self.episodes]) - 1
         spec = env or dataset.env_spec
         columns = {key: _shaped(key, values, spec) for key, values in columns.items()}
-        self._fields = self._steps(columns, ends)
+        self._fields = _steps(columns, self._rows, self._last, ends)
         self._finals = dataset.extras([f"final/obs/{g}" for g in self.groups])
         self._cameras = cameras
         self._frames = Frames(dataset, [f"obs/{c}" for c in cameras], cache=cache, hold=hold, num_threads=num_threads)
@@ -192,24 +192,6 @@ class EpisodeDataset:
         lengths = [(e.index, e.length) for e in self.episodes]
         ends = b"".join(np.ascontiguousarray(self._fields[k][self._last]).tobytes() for k in sorted(self._fields))
         return hashlib.sha256(repr(lengths).encode() + ends).hexdigest()
-
-    def _steps(self, columns: Mapping[str, NDArray[Any]], ends: str) -> dict[str, NDArray[Any]]:
-        """The fields `[steps, ...]` in the types learners take."""
-        fields = {key: _typed(values[self._rows]) for key, values in columns.items() if key not in _OWN}
-        count = len(self._rows)
-        last = np.zeros(count, np.bool_)
-        last[self._last] = True
-        done = fields.pop("done", last).astype(np.bool_) | last
-        fields.pop("success", None)
-        if "terminated" not in fields:
-            fields["terminated"] = done & (ends == "terminated") & ~fields.get("truncated", ~done)
-        if "truncated" not in fields:
-            fields["truncated"] = done & ~fields["terminated"]
-        fields["step"] = columns["frame_index"][self._rows]
-        fields["episode"] = columns["episode_index"][self._rows]
-        fields["task"] = columns["task_index"][self._rows]
-        fields["is_first"] = fields["step"] == 0
-        return fields
 
     def _link(self) -> tuple[Rows, NDArray[np.bool_]]:
         """Where each row's next observation stands (`-1 - episode` for a recorded final one), and where it is known."""
@@ -341,6 +323,24 @@ class EpisodeDataset:
 
 _ALL: Any = slice(None)
 _OWN = ("episode_index", "frame_index", "task_index", "timestamp")
+
+
+def _steps(columns: Mapping[str, NDArray[Any]], rows: Rows, last_rows: Rows, ends: str) -> dict[str, NDArray[Any]]:
+    """The fields `[steps, ...]` in the types learners take, at `rows` of the files; episodes end at `last_rows`."""
+    fields = {key: _typed(values[rows]) for key, values in columns.items() if key not in _OWN}
+    last = np.zeros(len(rows), np.bool_)
+    last[last_rows] = True
+    done = fields.pop("done", last).astype(np.bool_) | last
+    fields.pop("success", None)
+    if "terminated" not in fields:
+        fields["terminated"] = done & (ends == "terminated") & ~fields.get("truncated", ~done)
+    if "truncated" not in fields:
+        fields["truncated"] = done & ~fields["terminated"]
+    fields["step"] = columns["frame_index"][rows]
+    fields["episode"] = columns["episode_index"][rows]
+    fields["task"] = columns["task_index"][rows]
+    fields["is_first"] = fields["step"] == 0
+    return fields
 
 
 def _shaped(key: str, values: NDArray[Any], spec: EnvSpec | None) -> NDArray[Any]:
