@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def theirs(task: str) -> None:
         scale = 4 if opts.smoke else 1
         out = (work if opts.smoke else BASELINES) / f"{task}-v5" / "seed0.jsonl"
-        options = ("--steps", str(steps // scale), "--eval-every", str(every // scale))
+        options = ("--keep", "--steps", str(steps // scale), "--eval-every", str(every // scale))
         record(file, "sb3_zoo", task, 0, training.sb3_zoo(out, task, 0, *options, clock="train_cpu_s"))
 
     # Where a task has no values of its own, preset=auto is preset=shared: one run is the result of both arms.

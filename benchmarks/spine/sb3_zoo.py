@@ -10,14 +10,18 @@ the normaliser's statistics frozen; episode i always starts from the same seed. 
     python -m benchmarks.spine.sb3_zoo --env HalfCheetah-v5 --seed 0 --steps 1000000 --out curve.jsonl
 
 The output is one JSON object a line: the settings, then one line an evaluation, then `{"done": true, ...}`. A file that
-ends with `done` is not computed again.
+ends with `done` is not computed again. With `--keep` a run that was interrupted goes on from its last evaluation:
+weights, optimiser, normaliser and clocks are those of then, the running episode starts anew, `resumed` says where.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
+import os
 import resource
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -64,9 +68,9 @@ EVALUATION_SEED = 10_000
 class _Clock:
     """Wall and processor seconds of training; stands still between `stop` and `start`."""
 
-    def __init__(self) -> None:
-        self.wall = 0.0
-        self.processor = 0.0
+    def __init__(self, wall: float = 0.0, processor: float = 0.0) -> None:
+        self.wall = wall
+        self.processor = processor
         self.start()
 
     def start(self) -> None:
@@ -101,8 +105,8 @@ def _evaluate(model: Any, normaliser: Any, env: Any, episodes: int) -> list[floa
     return returns
 
 
-def build(env_id: str, seed: int) -> tuple[Any, Any]:
-    """The model and its normalising vector environment, as the zoo builds them."""
+def build(env_id: str, seed: int, kept: Path | None = None) -> tuple[Any, Any]:
+    """The model and its normalising vector environment, as the zoo builds them, or those of the folder `kept`."""
     import torch
     from stable_baselines3 import PPO
     from stable_baselines3.common.env_util import make_vec_env
@@ -113,27 +117,62 @@ def build(env_id: str, seed: int) -> tuple[Any, Any]:
     if "policy_kwargs" in settings:
         kwargs = dict(settings["policy_kwargs"])
         settings["policy_kwargs"] = kwargs | {"activation_fn": getattr(torch.nn, kwargs["activation_fn"])}
-    env = VecNormalize(make_vec_env(env_id, n_envs=1, seed=seed), **discount)
-    return PPO("MlpPolicy", env, seed=seed, device="cpu", verbose=0, **settings), env
+    raw = make_vec_env(env_id, n_envs=1, seed=seed)
+    if kept is None:
+        env = VecNormalize(raw, **discount)
+        return PPO("MlpPolicy", env, seed=seed, device="cpu", verbose=0, **settings), env
+    env = VecNormalize.load(str(kept / "normaliser.pkl"), raw)
+    model = PPO.load(kept / "model.zip", env=env, device="cpu")
+    model.set_random_seed(seed + model.num_timesteps)  # loading has put the random numbers back to the first ones
+    return model, env
 
 
-def train(options: argparse.Namespace, file: TextIO) -> None:
+def keep(folder: Path, model: Any, normaliser: Any, clock: _Clock) -> None:
+    """Write what a run needs to go on into a folder of its own below `folder`; the newest whole one counts."""
+    new = folder / f"{model.num_timesteps:09d}"
+    new.mkdir(parents=True, exist_ok=True)
+    model.save(new / "model.zip")
+    normaliser.save(str(new / "normaliser.pkl"))
+    times = {"env_steps": model.num_timesteps, "train_s": clock.wall, "train_cpu_s": clock.processor}
+    (new / "whole.tmp").write_text(json.dumps(times), encoding="utf-8")
+    os.replace(new / "whole.tmp", new / "whole.json")
+    for old in folder.iterdir():
+        if old != new:
+            shutil.rmtree(old)
+
+
+def kept(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The newest whole folder below `folder` and its clocks."""
+    whole = sorted(folder.glob("*/whole.json"))
+    return (whole[-1].parent, json.loads(whole[-1].read_text(encoding="utf-8"))) if whole else None
+
+
+def train(options: argparse.Namespace, file: TextIO, start: tuple[Path, dict[str, Any]] | None) -> None:
     """Train and write the curve; the last record has `done`, `env_steps`, `reached` (the `--stop-at`) and times."""
     import gymnasium
     import torch
     from stable_baselines3.common.callbacks import BaseCallback
 
     torch.set_num_threads(options.torch_threads)
-    model, normaliser = build(options.env, options.seed)
+    model, normaliser = build(options.env, options.seed, None if start is None else start[0])
     eval_env = gymnasium.make(options.env)
-    clock, reached = _Clock(), False
+    clock = _Clock() if start is None else _Clock(start[1]["train_s"], start[1]["train_cpu_s"])
+    reached = to_keep = False
 
     def in_time() -> bool:
         return options.limit_s is None or clock.running() < options.limit_s
 
     class Curve(BaseCallback):
+        def _on_rollout_start(self) -> None:
+            nonlocal to_keep
+            if to_keep:
+                clock.stop()
+                keep(folder_of(options.out), model, normaliser, clock)
+                to_keep = False
+                clock.start()
+
         def _on_step(self) -> bool:
-            nonlocal reached
+            nonlocal reached, to_keep
             if self.num_timesteps % options.eval_every:
                 return in_time()
             clock.stop()
@@ -146,16 +185,23 @@ def train(options: argparse.Namespace, file: TextIO) -> None:
                 f"sb3_zoo {options.env} seed {options.seed}: {self.num_timesteps} env steps, return {mean:.0f}",
                 flush=True,
             )
+            to_keep = options.keep
             clock.start()
             return not reached and in_time()
 
-    model.learn(total_timesteps=options.steps, callback=Curve())
+    model.learn(options.steps - model.num_timesteps, callback=Curve(), reset_num_timesteps=start is None)
     clock.stop()
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     _write(file, {
         "done": True, "env_steps": min(model.num_timesteps, options.steps), "reached": reached,
         "train_s": round(clock.wall, 3), "train_cpu_s": round(clock.processor, 3), "peak_mib": round(peak_mib, 1),
     })  # fmt: skip
+    shutil.rmtree(folder_of(options.out), ignore_errors=True)
+
+
+def folder_of(out: Path) -> Path:
+    """Where a run that writes `out` keeps what it needs to go on."""
+    return out.with_suffix(".kept")
 
 
 def finished(path: Path) -> bool:
@@ -178,24 +224,40 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--episodes", type=int, default=10)
     parser.add_argument("--torch-threads", type=int, default=1)
     parser.add_argument("--stop-at", type=float, help="end at the first evaluation at or above this return")
+    parser.add_argument("--keep", action="store_true", help="go on from the last evaluation if interrupted")
     parser.add_argument("--limit-s", type=float, help="end after this many seconds of training")
     options = parser.parse_args(argv)
     if options.env.split("-")[0] not in SETTINGS:
         parser.error(f"no settings for {options.env}; there are settings for {', '.join(SETTINGS)}")
-    if finished(options.out):
-        print(f"{options.out} is complete already")
-        return 0
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    with options.out.open("w", encoding="utf-8") as file:
-        settings = SETTINGS[options.env.split("-")[0]]
-        command = "python -m benchmarks.spine.sb3_zoo " + " ".join(argv if argv is not None else sys.argv[1:])
-        _write(file, {
-            "command": command, "env": options.env, "seed": options.seed, "steps": options.steps,
-            "eval_every": options.eval_every, "episodes": options.episodes, "settings": settings,
-            "torch_threads": options.torch_threads,
-            "commit": provenance.commit(), "date": provenance.today(), "hardware": provenance.hardware(),
-        })  # fmt: skip
-        train(options, file)
+    with options.out.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            parser.error(f"another process is writing {options.out}; wait for it, or give another --out")
+        if finished(options.out):
+            print(f"{options.out} is complete already")
+            return 0
+        start = kept(folder_of(options.out)) if options.keep else None
+        if start is None:
+            file.truncate(0)
+            settings = SETTINGS[options.env.split("-")[0]]
+            command = "python -m benchmarks.spine.sb3_zoo " + " ".join(argv if argv is not None else sys.argv[1:])
+            _write(file, {
+                "command": command, "env": options.env, "seed": options.seed, "steps": options.steps,
+                "eval_every": options.eval_every, "episodes": options.episodes, "settings": settings,
+                "torch_threads": options.torch_threads,
+                "commit": provenance.commit(), "date": provenance.today(), "hardware": provenance.hardware(),
+            })  # fmt: skip
+        else:
+            file.seek(0)
+            records = [json.loads(line) for line in file.read().splitlines()]
+            file.truncate(0)
+            for record in records:
+                if record.get("env_steps", 0) <= start[1]["env_steps"]:
+                    _write(file, record)
+            _write(file, {"resumed": start[1]["env_steps"]})
+        train(options, file, start)
     return 0
 
 
