@@ -33,7 +33,15 @@ class VectorEnv(gymnasium.vector.VectorEnv):
     default_seed: int = 0
     """What the first `reset()` uses when it is given no seed; set by `make_vec`."""
 
+    outcomes: tuple[str, ...] = ()
+    """Further keys of `infos`, bool `[N]`, that say at an episode's end how it went, as `success` does."""
+
     _autoreset: bool = True
+
+    @property
+    def episode_labels(self) -> dict[str, list[str]]:
+        """What the running episodes are called, by kind (`task`, `instruction` ...), a text a row; most have none."""
+        return {}
 
     def disable_autoreset(self) -> None:
         """Let finished rows wait, as in Gymnasium's DISABLED mode; wrappers that look at last states ask for it.

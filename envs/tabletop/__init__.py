@@ -24,6 +24,9 @@ class Options:
     """`sparse`: 1 when the goal has been kept for half a second. `shaped`: the change of progress beside it."""
     split: str = "all"
     """Colours that instructions name: `all`, `train` (without those that a task holds out) or `held_out`."""
+    swap: bool = False
+    """Let the instruction be about another object of the same scene than the one that was drawn: whether a policy
+    listens. `infos["original_success"]` then says whether the drawn one's goal was met instead."""
     terminate_on_success: bool = True
     """End the episode when the goal has been kept for half a second; otherwise it goes on to the time limit."""
     timestep: float | None = None
@@ -65,6 +68,12 @@ def make(
             f"The tabletop suite has no task '{name}'.{nearest(name, list(TASKS))} Its tasks are: {', '.join(TASKS)}."
         )
     chosen = _checked(id, options, TASKS[name].held_out)
+    if chosen.swap and not TASKS[name].others:
+        able = ", ".join(PREFIX + other for other, task in TASKS.items() if task.others)
+        raise RobotRLError(
+            f"The scene of {id} has no other object that its instruction could name. Take swap=true out; it works with "
+            f"{able}."
+        )
     return TabletopVectorEnv(
         id,
         num_envs=num_envs,
@@ -95,8 +104,9 @@ def _checked(id: str, options: dict[str, Any], held_out: tuple[str, ...]) -> Opt
             )
     if chosen.split == "held_out" and not held_out:
         raise RobotRLError(f"{id} names no colour, so it holds none out. Use split=all.")
-    if not isinstance(chosen.terminate_on_success, bool):
-        raise RobotRLError(f"The option 'terminate_on_success' of {id} must be true or false.")
+    for name in ("terminate_on_success", "swap"):
+        if not isinstance(getattr(chosen, name), bool):
+            raise RobotRLError(f"The option '{name}' of {id} must be true or false.")
     if chosen.timestep is not None and not 1e-4 <= float(chosen.timestep) <= 0.01:
         raise RobotRLError(
             f"The option 'timestep' of {id} is {chosen.timestep}; it must lie in [0.0001, 0.01] seconds."

@@ -23,7 +23,9 @@ from robotrl.envs.tabletop.faults import Faults
 from robotrl.envs.tabletop.kinematics import Kinematics
 from robotrl.envs.tabletop.reader import Reader
 from robotrl.envs.tabletop.scene import CONTROL_HZ, Addresses, build_model, rest_posture
+from robotrl.envs.tabletop.swap import Swap
 from robotrl.envs.tabletop.tasks import TASKS
+from robotrl.envs.tabletop.tasks.base import TabletopTask, labels
 from robotrl.types import ArraySpec, EnvSpec, RobotRLError, StateDict
 
 STATE_FORMAT = 1
@@ -43,12 +45,7 @@ class TabletopVectorEnv(VectorEnv):
     `progress`, `clipped` (how many numbers of the action were out of range) and `unreachable`, all `[N]`.
     """
 
-    view: ClassVar[dict[str, Any]] = {
-        "distance": 1.2,
-        "azimuth": 140.0,
-        "elevation": -28.0,
-        "lookat": (0.36, 0.0, 0.16),
-    }
+    view: ClassVar[dict[str, Any]] = {"distance": 1.2, "azimuth": 140.0, "elevation": -28.0, "lookat": (0.36, 0, 0.16)}
     walks: ClassVar[bool] = False
     default_camera_config: ClassVar[None] = None
 
@@ -64,6 +61,7 @@ class TabletopVectorEnv(VectorEnv):
         control: str = "delta",
         reward: str = "sparse",
         split: str = "all",
+        swap: bool = False,
         terminate_on_success: bool = True,
         timestep: float | None = None,
         memory: int | None = None,
@@ -92,6 +90,8 @@ class TabletopVectorEnv(VectorEnv):
         coloured = self.addresses.object_geom or self.addresses.mark_geom
         self._colour: NDArray[np.float32] | None = self.batch.expand("geom_rgba") if coloured else None
         self.layout = np.zeros((num_envs, len(layout.NAMES)))
+        self._swap = Swap(self.task, num_envs, self._colours, HOLD) if swap else None
+        self.outcomes = ("original_success",) if swap else ()
         self._reader = Reader(self.batch, self.addresses, self.kinematics, self.task)
         self._faults = Faults(env_id, self.batch, self._reader)
         self._limit = np.iinfo(np.int64).max if limit is None else limit
@@ -107,12 +107,7 @@ class TabletopVectorEnv(VectorEnv):
         self._make_spaces(env_id, limit)
 
     def _make_spaces(self, env_id: str, limit: int | None) -> None:
-        box = gymnasium.spaces.Box
-        words = len(language.tokenizer())
-        spaces: dict[str, Any] = {
-            name: box(-np.inf, np.inf, (size,), np.float32) for name, size in observation.SIZES.items()
-        }
-        spaces["instruction"] = box(0, words - 1, (language.LENGTH,), np.int64)
+        spaces = _group_spaces()
         self.single_observation_space = gymnasium.spaces.Dict(spaces, sort_keys=False)
         self.single_action_space = self.controller.action_space()
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
@@ -184,6 +179,8 @@ class TabletopVectorEnv(VectorEnv):
             "clipped": c.clipped.copy(),
             "unreachable": c.unreachable.copy(),
         }
+        if self._swap is not None:
+            infos["original_success"] = self._swap.count()
         done = terminated | truncated
         if self._autoreset and done.any():
             self._restart(done, infos)
@@ -202,11 +199,8 @@ class TabletopVectorEnv(VectorEnv):
             return
         if self._randomiser is not None:
             self._randomiser.start_episodes(self._seed, rows, self._episode[rows])
-        if given is None:
-            for row, episode in zip(rows.tolist(), self._episode[rows].tolist(), strict=True):
-                self.layout[row] = self._draw(self._streams.at(episode))
-        else:
-            self.layout[rows] = given
+        drawn = self._draw(self._episode[rows].tolist()) if given is None else given
+        self.layout[rows] = drawn if self._swap is None else self._swap.start(rows, drawn)
         state = self.batch.state
         state[rows] = self._initial_row
         self.batch.warning[rows] = 0
@@ -218,14 +212,9 @@ class TabletopVectorEnv(VectorEnv):
         self._show(rows)
         self._observe(rows)
 
-    def _draw(self, rng: np.random.Generator) -> NDArray[np.float64]:
-        draw = layout.Draw(rng, self._colours)
-        noise = rng.uniform(-0.06, 0.06, 7)
-        for i in range(7):
-            draw[f"joint{i + 1}"] = float(self._rest[i] + noise[i])
-        self.task.draw(draw)
-        draw["paraphrase"] = int(rng.integers(len(self.task.templates)))
-        return draw.values
+    def _draw(self, episodes: list[int]) -> NDArray[np.float64]:
+        streams, colours = self._streams, self._colours  # `at` moves one generator, so one after the other
+        return np.stack([_episode(layout.Draw(streams.at(e), colours), self._rest, self.task) for e in episodes])
 
     def _show(self, rows: NDArray[np.int32]) -> None:
         """Colours and words of the episodes that `rows` start."""
@@ -242,6 +231,8 @@ class TabletopVectorEnv(VectorEnv):
         """Write the observations of `rows`; whether their goals are met now."""
         snapshot = self._reader.read(rows, self.layout)
         self._progress[rows] = self.task.progress(snapshot)
+        if self._swap is not None:
+            self._swap.see(snapshot, rows)
         self._reader.write(snapshot, rows, self.controller, self._obs)
         return self.task.solved(snapshot)
 
@@ -256,7 +247,13 @@ class TabletopVectorEnv(VectorEnv):
     @property
     def layouts(self) -> dict[str, NDArray[np.float64]]:
         """How the running episodes started: name -> `[N]`; `reset(options={"layout": ...})` starts them again."""
-        return {name: self.layout[:, k].copy() for k, name in enumerate(layout.NAMES)}
+        drawn = self.layout if self._swap is None else self._swap.drawn  # a swap follows from what was drawn
+        return {name: drawn[:, k].copy() for k, name in enumerate(layout.NAMES)}
+
+    @property
+    def episode_labels(self) -> dict[str, list[str]]:
+        """Task, instruction, wording, and task with colour (`pick green, held out`), a text a row."""
+        return labels(self.name, self.task, self.layout)
 
     def state_dict(self) -> StateDict:
         """State rows, commands, episode counters, the seed, and what was drawn."""
@@ -274,6 +271,7 @@ class TabletopVectorEnv(VectorEnv):
             "held": self._held.copy(),
             "progress": self._progress.copy(),
             "layout": self.layout.copy(),
+            **({} if self._swap is None else {"swap": self._swap.state_dict()}),
             "controller": self.controller.state_dict(),
             "obs": {name: value.copy() for name, value in self._obs.items()},
             "randomisation": self.randomisation,
@@ -302,6 +300,8 @@ class TabletopVectorEnv(VectorEnv):
             self._randomiser.resume(self._seed, state["randomisation"])
         elif state["randomisation"]:
             raise RobotRLError("The saved state is randomised, but this env is not. Give it 'randomise' too.")
+        if self._swap is not None:
+            self._swap.load_state_dict(state["swap"])
         self._show(np.arange(self.num_envs, dtype=np.int32))
         for name, value in self._obs.items():
             value[:] = state["obs"][name]
@@ -334,3 +334,22 @@ class TabletopVectorEnv(VectorEnv):
         """Free the renderer, if pictures were taken."""
         if self._view is not None:
             self._view.close()
+
+
+def _group_spaces() -> dict[str, Any]:
+    """The observation groups of one env."""
+    box = gymnasium.spaces.Box
+    sizes = observation.SIZES.items()
+    spaces: dict[str, Any] = {name: box(-np.inf, np.inf, (size,), np.float32) for name, size in sizes}
+    spaces["instruction"] = box(0, len(language.tokenizer()) - 1, (language.LENGTH,), np.int64)
+    return spaces
+
+
+def _episode(draw: layout.Draw, rest: NDArray[np.float64], task: TabletopTask) -> NDArray[np.float64]:
+    """One episode's start: posture, what the task draws, the wording."""
+    noise = draw.rng.uniform(-0.06, 0.06, 7)
+    for i in range(7):
+        draw[f"joint{i + 1}"] = float(rest[i] + noise[i])
+    task.draw(draw)
+    draw["paraphrase"] = int(draw.rng.integers(len(task.templates)))
+    return draw.values

@@ -23,6 +23,7 @@ class EnvWrapper(VectorEnv):
         self.num_envs = env.num_envs
         self.env_spec = env.env_spec
         self.metadata = env.metadata  # type: ignore[misc]
+        self.outcomes = getattr(env, "outcomes", ())
         self.single_observation_space = env.single_observation_space
         self.observation_space = env.observation_space
         self.single_action_space = env.single_action_space
@@ -63,6 +64,12 @@ class EnvWrapper(VectorEnv):
         """See the env."""
         turn_autoreset_off(self.env)
         self.metadata = self.env.metadata  # type: ignore[misc]
+
+    @property
+    def episode_labels(self) -> dict[str, list[str]]:
+        """See the env."""
+        labels: dict[str, list[str]] = getattr(self.env, "episode_labels", {})
+        return labels
 
     def close_extras(self, **kwargs: Any) -> None:
         """Close the wrapped env."""

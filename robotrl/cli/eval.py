@@ -12,17 +12,21 @@ from robotrl.envs.config import EnvConfig, build_env, for_evaluation
 from robotrl.policies.io import load_policy
 from robotrl.runners.media import film, frames_per_second, write_video
 from robotrl.runners.saved import evaluate_saved
+from robotrl.runners.sheet import sheet_of_tasks
 from robotrl.types import RobotRLError
 
 HELP = """robotrl eval policy_dir=<directory> [key=value ...]
 
   policy_dir=   a policy directory (runs/x/policy/best) or a run directory (its policy/final)
   env=          default: the env the policy was trained on, wrappers included; env.<key>= changes one of its settings
+  tasks=        several tasks of the env's family, as in tasks=[pick,press]; episodes= is then of each
   episodes=100  seed=0  num_envs=  explore=false  device=cpu  num_threads=
   out=          write the episodes and the summary as JSON, which `robotrl compare` reads
   video=        write a film of the first episode (.mp4)
+  sheet=        write the first 16 episodes side by side: a film (.mp4), or a picture of moments of each (.png)
 
-Episode i starts from (seed, i) whatever num_envs is, so two policies meet the same starts.
+Episode i starts from (seed, i) whatever num_envs is, so two policies meet the same starts. The tabletop suite's success
+is told per task, wording and colour; env.options.swap=true names another object of the same scene: who listens?
 """
 EXAMPLE = "robotrl eval policy_dir=runs/quick episodes=10 seed=1 out=runs/quick/eval-seed1.json"
 
@@ -33,6 +37,7 @@ class EvalConfig:
 
     policy_dir: str = ""
     env: EnvConfig = field(default_factory=EnvConfig)
+    tasks: list[str] = field(default_factory=list)
     episodes: int = 100
     seed: int = 0
     num_envs: int | None = None
@@ -41,6 +46,7 @@ class EvalConfig:
     num_threads: int | None = None
     out: str | None = None
     video: str | None = None
+    sheet: str | None = None
 
 
 def read(argv: list[str]) -> EvalConfig:
@@ -55,10 +61,10 @@ def read(argv: list[str]) -> EvalConfig:
 def run(argv: list[str]) -> int:
     """Evaluate, print the table, write what was asked for."""
     c = read(argv)
-    settings = {key: getattr(c, key) for key in ("episodes", "seed", "num_envs", "explore", "device", "num_threads")}
+    keys = ("tasks", "episodes", "seed", "num_envs", "explore", "device", "num_threads")
     with episodes_bar("eval") as progress:
-        result = evaluate_saved(c.policy_dir, c.env, **settings, progress=progress)
-    print(result)
+        result = evaluate_saved(c.policy_dir, c.env, **{key: getattr(c, key) for key in keys}, progress=progress)
+    print("\n\n".join(text for text in (str(result), result.tables()) if text))
     if c.out is not None:
         print(f"written to {result.save(c.out)}")
     if c.video is not None:
@@ -68,4 +74,7 @@ def run(argv: list[str]) -> int:
             print(f"written to {write_video(Path(c.video), frames, frames_per_second(env))}")
         finally:
             env.close()
+    if c.sheet is not None:
+        policy, shown = load_policy(c.policy_dir).to(c.device), min(16, c.episodes * max(1, len(c.tasks)))
+        print(f"written to {sheet_of_tasks(c.sheet, policy, c.env, c.tasks, episodes=shown, seed=c.seed)}")
     return 0

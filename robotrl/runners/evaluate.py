@@ -61,18 +61,44 @@ def evaluate(
     device = _device(policy)
     with _undisturbed(policy, device), torch.no_grad():
         torch.manual_seed(seed)
-        returns, lengths, successes = _play(
-            policy, env, device, episodes=episodes, seed=seed, explore=explore, progress=progress
-        )
+        played = _play(policy, env, device, episodes=episodes, seed=seed, explore=explore, progress=progress)
     return EvalResult(
         env_id=spec.id,
         seed=seed,
-        returns=returns.tolist(),
-        lengths=lengths.tolist(),
-        successes=successes.astype(bool).tolist() if spec.success else None,
+        returns=played.returns.tolist(),
+        lengths=played.lengths.tolist(),
+        successes=played.successes.tolist() if spec.success else None,
         explore=explore,
         wall_s=time.perf_counter() - start,
+        labels=played.labels,
+        outcomes={name: values.tolist() for name, values in played.outcomes.items()},
     )
+
+
+class _Played:
+    """What became of the episodes, each array `[episodes]`, by episode index."""
+
+    def __init__(self, env: Any, episodes: int) -> None:
+        self._env = env
+        self.returns, self.lengths = np.zeros(episodes), np.zeros(episodes, dtype=np.int64)
+        self.successes: NDArray[np.bool_] = np.zeros(episodes, dtype=bool)
+        self.finished: NDArray[np.bool_] = np.zeros(episodes, dtype=bool)
+        names = getattr(env, "outcomes", ())
+        self.outcomes: dict[str, NDArray[np.bool_]] = {name: np.zeros(episodes, dtype=bool) for name in names}
+        self._running: dict[str, list[str]] = getattr(env, "episode_labels", {})
+        self.labels: dict[str, list[str]] = {kind: [""] * episodes for kind in self._running}
+
+    def end(self, rows: NDArray[np.int64], ended: NDArray[np.int64], infos: dict[str, Any]) -> None:
+        """The episodes `ended` have ended in `rows` of the env, which plays the next ones there already."""
+        self.successes[ended] = _flags(infos, "success", rows)
+        for name, values in self.outcomes.items():
+            values[ended] = _flags(infos, name, rows)
+        for kind, texts in self.labels.items():
+            for row, episode in zip(rows.tolist(), ended.tolist(), strict=True):
+                texts[episode] = self._running[kind][row]
+        self.finished[ended] = True
+        if self.labels:
+            self._running = self._env.episode_labels
 
 
 def _play(
@@ -84,16 +110,15 @@ def _play(
     seed: int,
     explore: bool,
     progress: Callable[[int, int], None] | None,
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_]]:
-    """Returns, lengths and successes `[episodes]`, by episode index."""
+) -> _Played:
+    """Play every episode to its end."""
     slots = env.num_envs
-    returns, lengths = np.zeros(episodes), np.zeros(episodes, dtype=np.int64)
-    successes, finished = np.zeros(episodes, dtype=bool), np.zeros(episodes, dtype=bool)
     index = np.arange(slots)  # the episode each slot is playing; beyond `episodes`: surplus, played and ignored
     running_return, running_length = np.zeros(slots), np.zeros(slots, dtype=np.int64)
     obs, _ = env.reset(seed=seed)
+    played = _Played(env, episodes)
     state = policy.initial_state(slots)
-    while not finished.all():
+    while not played.finished.all():
         action, _, state = policy.act(_to_tensors(obs, device), state, explore=explore)
         obs, reward, terminated, truncated, infos = env.step(action.cpu().numpy())
         running_return += reward
@@ -102,24 +127,23 @@ def _play(
         if done.any():
             rows = np.flatnonzero(done & (index < episodes))
             ended = index[rows]
-            returns[ended], lengths[ended] = running_return[rows], running_length[rows]
-            successes[ended] = _successes(infos, rows)
-            finished[ended] = True
+            played.returns[ended], played.lengths[ended] = running_return[rows], running_length[rows]
+            played.end(rows, ended, infos)
             index[done] += slots
             running_return[done], running_length[done] = 0.0, 0
             state = policy.reset_state(state, torch.as_tensor(done, device=device))
             if progress is not None and rows.size:
-                progress(int(finished.sum()), episodes)
+                progress(int(played.finished.sum()), episodes)
         elif running_length.max() >= MAX_EPISODE_STEPS:
             raise RobotRLError(
                 f"An episode of {env.env_spec.id} has not ended after {MAX_EPISODE_STEPS} steps, so its return cannot "
                 "be evaluated. Give the env a time limit: env.time_limit=1000."
             )
-    return returns, lengths, successes
+    return played
 
 
-def _successes(infos: dict[str, Any], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-    values = infos.get("success")
+def _flags(infos: dict[str, Any], name: str, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    values = infos.get(name)
     return np.zeros(rows.size, dtype=bool) if values is None else np.asarray(values, dtype=bool)[rows]
 
 

@@ -71,7 +71,7 @@ def film(
     for step in range(max(1, round(seconds * hz))):
         if step % stride == 0:
             yield env.render_rows([0], height=height, width=width)[0]
-        action, _, state = policy.act(_tensors(obs, device), state, explore=False)
+        action, _, state = policy.act(tensors(obs, device), state, explore=False)
         obs, _, terminated, truncated, _ = env.step(action.cpu().numpy())
         if terminated[0] or truncated[0]:
             return
@@ -89,10 +89,11 @@ def _clock(env: Any) -> tuple[float, int]:
     return hz, max(1, round(hz / 30.0))
 
 
-def _tensors(obs: dict[str, NDArray[Any]], device: torch.device) -> Obs:
+def tensors(obs: dict[str, NDArray[Any]], device: torch.device) -> Obs:
+    """Copies of an env's observations as a policy takes them: floating-point numbers as float32."""
     return {
         k: torch.tensor(v, dtype=torch.float32 if v.dtype.kind == "f" else None, device=device) for k, v in obs.items()
     }
 
 
-__all__ = ["film", "frames_per_second", "write_video"]
+__all__ = ["film", "frames_per_second", "tensors", "write_video"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robotrl.envs.tabletop.kinematics import length, matrix_of_quaternion
-from robotrl.envs.tabletop.layout import COLOUR_NAMES, Draw, column, columns
+from robotrl.envs.tabletop.layout import COLOUR_NAMES, NAMES, Draw, column, columns
 from robotrl.envs.tabletop.scene import MAX_MARKS, MAX_OBJECTS, Props
 
 Float = NDArray[np.float64]
@@ -113,6 +114,10 @@ class TabletopTask:
     """Time limit."""
     held_out: ClassVar[tuple[str, ...]] = ()
     """Colours of what the instruction names first that `split=train` leaves out."""
+    names: ClassVar[str] = "target"
+    """What the instruction names first: `target`, `mark`, or nothing where it names no colour."""
+    others: ClassVar[bool] = False
+    """Whether another object of the scene could be named in its place, see `swapped`."""
 
     @classmethod
     def sentence(cls) -> str:
@@ -148,11 +153,57 @@ class TabletopTask:
         }
         return template.format(**{name: COLOUR_NAMES[int(c)] if c >= 0 else "white" for name, c in colour.items()})
 
+    def first_colour(self, layout: Float) -> str:
+        """The colour of what the instruction of one episode with layout `[len(NAMES)]` names first; empty: none."""
+        if not self.names:
+            return ""
+        kind = "mark" if self.names == "mark" else "object"
+        which = int(column(layout[None], self.names)[0])
+        return COLOUR_NAMES[int(column(layout[None], f"{kind}{which}/colour")[0])]
+
+    def swapped(self, layout: Float, colours: Sequence[int]) -> Float:
+        """Layouts `[n, len(NAMES)]` of the same scenes, in which the instruction is about the next other object.
+
+        Args:
+            layout: as drawn, `[n, len(NAMES)]`.
+            colours: numbers of those to prefer; where no other object has one of them, the colour does not matter.
+        """
+        swapped = layout.copy()
+        kind, count = ("mark", MAX_MARKS) if self.names == "mark" else ("object", self.props.blocks)
+        keep = "{reference}" in self.templates[0]
+        for row, values in zip(swapped, layout[:, None], strict=True):
+            old, reference = (int(column(values, name)[0]) for name in (self.names, "reference"))
+            others = [(old + k) % count for k in range(1, count)]
+            others = [k for k in others if not (keep and k == reference)]
+            preferred = [k for k in others if int(column(values, f"{kind}{k}/colour")[0]) in colours]
+            new = (preferred or others)[0]
+            row[NAMES.index(self.names)] = new
+            if new == reference and self.names == "target":
+                row[NAMES.index("reference")] = old
+        return swapped
+
     def allowed(self, split: str) -> list[int]:
         """Numbers of the colours that what the instruction names first can have."""
         if split == "all":
             return list(range(len(COLOUR_NAMES)))
         return [i for i, name in enumerate(COLOUR_NAMES) if (name in self.held_out) == (split == "held_out")]
+
+
+def labels(name: str, task: TabletopTask, layout: Float) -> dict[str, list[str]]:
+    """What the episodes of `layout [n, len(NAMES)]` are called, a text an episode.
+
+    Returns:
+        `task`, `instruction`, `paraphrase` (its wording, colours left open), `pair` (task and first colour, with a note
+        where that is held out).
+    """
+    texts: dict[str, list[str]] = {"task": [], "instruction": [], "paraphrase": [], "pair": []}
+    for row, wording in zip(layout, column(layout, "paraphrase").astype(int), strict=True):
+        colour = task.first_colour(row)
+        texts["task"].append(name)
+        texts["instruction"].append(task.instruction(row))
+        texts["paraphrase"].append(task.templates[wording])
+        texts["pair"].append(f"{name} {colour}".strip() + (", held out" if colour in task.held_out else ""))
+    return texts
 
 
 def near(a: Float, b: Float, scale: float = 5.0) -> Float:
@@ -195,5 +246,5 @@ def marks_of(layout: Float, height: float = 0.0) -> Float:
 
 __all__ = [
     "BLOCK", "BLOCK_RADIUS", "BOWL_RADIUS", "MAT_RADIUS", "MAX_OBJECTS", "Bool", "Float", "Int", "Snapshot",
-    "TabletopTask", "carried", "flat", "lifted", "marks_of", "near", "share",
+    "TabletopTask", "carried", "flat", "labels", "lifted", "marks_of", "near", "share",
 ]  # fmt: skip

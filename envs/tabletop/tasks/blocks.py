@@ -47,6 +47,7 @@ class Reach(TabletopTask):
     props = Props(blocks=3)
     seconds = 6.0
     held_out = ("purple",)
+    others = True
 
     @override
     def draw(self, draw: Draw) -> None:
@@ -78,6 +79,7 @@ class Push(TabletopTask):
     props = Props(blocks=3, mats=1)
     seconds = 15.0
     held_out = ("orange",)
+    others = True
 
     @override
     def draw(self, draw: Draw) -> None:
@@ -127,6 +129,7 @@ class Pick(TabletopTask):
     props = Props(blocks=3)
     seconds = 10.0
     held_out = ("green",)
+    others = True
 
     @override
     def draw(self, draw: Draw) -> None:
@@ -162,6 +165,7 @@ class Place(TabletopTask):
     props = Props(blocks=3, fixture="bowl")
     seconds = 15.0
     held_out = ("blue",)
+    others = True
 
     @override
     def draw(self, draw: Draw) -> None:
@@ -203,6 +207,7 @@ class Stack(TabletopTask):
     props = Props(blocks=3)
     seconds = 15.0
     held_out = ("yellow",)
+    others = True
 
     @override
     def draw(self, draw: Draw) -> None:
@@ -235,6 +240,7 @@ class Gather(TabletopTask):
     props = Props(blocks=3)
     seconds = 15.0
     held_out = ("red",)
+    others = True
 
     @override
     def draw(self, draw: Draw) -> None:
@@ -277,6 +283,7 @@ class Sort(TabletopTask):
     )
     props = Props(blocks=2, mats=2)
     seconds = 30.0
+    names = ""
 
     @override
     def draw(self, draw: Draw) -> None:

@@ -53,6 +53,7 @@ def _cabinet(draw: Draw, *, side: float = 0.0) -> None:
 class _Drawer(TabletopTask):
     props = Props(fixture="cabinet")
     seconds = 12.0
+    names = ""
 
     @override
     def goal(self, s: Snapshot) -> Float:
@@ -102,6 +103,7 @@ class CloseDrawer(_Drawer):
 class _Door(TabletopTask):
     props = Props(fixture="cupboard")
     seconds = 12.0
+    names = ""
 
     @override
     def goal(self, s: Snapshot) -> Float:
@@ -161,6 +163,8 @@ class Press(TabletopTask):
     props = Props(fixture="console")
     seconds = 8.0
     held_out = ("purple",)
+    names = "mark"
+    others = True
 
     @override
     def draw(self, draw: Draw) -> None:
@@ -235,6 +239,7 @@ class Store(TabletopTask):
     props = Props(blocks=2, fixture="cabinet")
     seconds = 40.0
     held_out = ("green",)
+    others = True
 
     @override
     def draw(self, draw: Draw) -> None:
