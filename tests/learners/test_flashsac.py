@@ -34,7 +34,8 @@ def one_update(parts):
 
 def norms_of(net):
     rows = [torch.linalg.vector_norm(weight, dim=-1).flatten() for weight in net.weights]
-    gains = [(n.gain.square().mean(1) + n.shift.square().mean(1)).flatten() for n in net.norms]
+    both = zip(net.gains, net.shifts, strict=True)
+    gains = [(gain.square().mean(1) + shift.square().mean(1)).flatten() for gain, shift in both]
     return torch.cat(rows), torch.cat([*gains, net.gain.square().mean(-1).flatten()])
 
 

@@ -73,6 +73,6 @@ def test_normalising_gives_rows_gains_and_shifts_their_norm_and_moves_no_directi
     for weight, old in zip(net.weights, before, strict=True):
         close(torch.linalg.vector_norm(weight, dim=-1), torch.ones_like(weight[..., 0]))
         close(torch.cosine_similarity(weight, old, dim=-1), torch.ones_like(weight[..., 0]))
-    for norm in net.norms:
-        squares = norm.gain.square().mean(1) + norm.shift.square().mean(1)
+    for gain, shift in zip(net.gains, net.shifts, strict=True):
+        squares = gain.square().mean(1) + shift.square().mean(1)
         torch.testing.assert_close(squares, torch.ones_like(squares), atol=1e-7, rtol=0)
