@@ -132,9 +132,9 @@ def _standardised(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @torch.jit.script
-def _head(h: Tensor, weight: Tensor, gain: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _head(h: Tensor, weight: Tensor, gain: Tensor, bias: Tensor, eps: float = RMS_EPS) -> tuple[Tensor, Tensor, Tensor]:
     """Outputs for `h [E, width, b]`, the features of root mean square 1, and what these were scaled by."""
-    scale = torch.rsqrt((h * h).mean([1], keepdim=True).add_(RMS_EPS))
+    scale = torch.rsqrt((h * h).mean([1], keepdim=True).add_(eps))
     unit = h * scale
     return torch.baddbmm(bias, unit.transpose(1, 2), (weight * gain).transpose(1, 2)), unit, scale
 
@@ -159,13 +159,15 @@ def _run(
     running_var: Tensor,
     first: int,
     last: int,
+    eps: float = EPS,
+    momentum: float = MOMENTUM,
 ) -> tuple[Tensor, list[Tensor]]:
     """Outputs of the rows `first` to `last - 1`, normalised by the statistics of all; what `_pull` needs of it."""
     batch = x.shape[0]
     size, width = weights[0].shape[0], weights[0].shape[1]
     mean, var, normed = _standardised(x.t().clone(memory_format=torch.contiguous_format))
     means, variances = [mean.flatten()], [var.flatten()]
-    normed.mul_(torch.rsqrt(var + EPS))
+    normed.mul_(torch.rsqrt(var + eps))
     embedding = (weights[0] * gains[0].transpose(1, 2)).flatten(0, 1)
     h = torch.addmm(torch.bmm(weights[0], shifts[0]).flatten(0, 1), embedding, normed).view(size, width, batch)
     trace = [normed]
@@ -176,14 +178,14 @@ def _run(
             mean, var, z = _standardised(torch.bmm(weights[k], a))
             means.append(mean.flatten())
             variances.append(var.flatten())
-            scale = torch.rsqrt(var + EPS)
+            scale = torch.rsqrt(var + eps)
             factor = gains[k] * scale
             a = (z * factor).add_(shifts[k]).relu_()
             block += [z, scale, factor, a]
         trace += block
         h = h + a
-    running_mean.lerp_(torch.cat(means), MOMENTUM)
-    running_var.lerp_(torch.cat(variances).mul_(batch / (batch - 1)), MOMENTUM)
+    running_mean.lerp_(torch.cat(means), momentum)
+    running_var.lerp_(torch.cat(variances).mul_(batch / (batch - 1)), momentum)
     out, unit, rms = _head(h[:, :, first:last], weights[len(weights) - 1], gain, bias)
     trace += [unit, rms]
     return out, trace
@@ -248,10 +250,11 @@ def _run_folded(
     bias: Tensor,
     running_mean: Tensor,
     running_var: Tensor,
+    eps: float = EPS,
 ) -> tuple[Tensor, list[Tensor]]:
     """Outputs by the running statistics; what `_pull_folded` needs of it."""
     size, width, dim = weights[0].shape[0], weights[0].shape[1], weights[0].shape[2]
-    scales = torch.rsqrt(running_var + EPS)
+    scales = torch.rsqrt(running_var + eps)
     scale = gains[0] * scales[:dim].unsqueeze(1)
     offset = shifts[0] - scale * running_mean[:dim].unsqueeze(1)
     embedding = (weights[0] * scale.transpose(1, 2)).flatten(0, 1)
