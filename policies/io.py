@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -27,13 +27,19 @@ DESCRIPTION, WEIGHTS = "policy.json", "model.safetensors"
 _MAX_JSON = 1 << 20
 
 
-def save_policy(policy: StochasticPolicy, path: str | Path, meta: dict[str, Any] | None = None) -> Path:
+def save_policy(
+    policy: StochasticPolicy,
+    path: str | Path,
+    meta: dict[str, Any] | None = None,
+    beside: Mapping[str, Mapping[str, Tensor]] | None = None,
+) -> Path:
     """Write `policy` to the directory `path`, replacing what is there file by file, atomically.
 
     Args:
         policy: the policy; its config, spec and weights are saved.
         path: directory, made if missing.
         meta: JSON-ready facts about its origin (run, env steps, evaluation).
+        beside: further files of tensors, by name: `read_beside` reads them, acting does not need them.
     """
     from safetensors.torch import save
 
@@ -46,9 +52,13 @@ def save_policy(policy: StochasticPolicy, path: str | Path, meta: dict[str, Any]
         "meta": meta or {},
     }
     description["checksum"] = _checksum_of_json(description)
-    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in policy.state_dict().items()}
-    # Each file vouches for itself, so a crash between the two leaves a pair that loads.
-    _replace(directory / WEIGHTS, save(tensors, {"checksum": _checksum(tensors)}))
+    # Each file vouches for itself, so a crash between two leaves files that load.
+    for file, state in {
+        **{f"{name}.safetensors": t for name, t in (beside or {}).items()},
+        WEIGHTS: policy.state_dict(),
+    }.items():
+        tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
+        _replace(directory / file, save(tensors, {"checksum": _checksum(tensors)}))
     _replace(directory / DESCRIPTION, json.dumps(description, indent=2).encode())
     return directory
 
@@ -74,6 +84,22 @@ def load_policy(path: str | Path) -> StochasticPolicy:
         policy.load_state_dict(weights)
     policy.eval()
     return policy
+
+
+def read_beside(path: str | Path, name: str, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors that were saved as `name` beside the policy in `path`, once they are known to be like `expected`.
+
+    Raises:
+        RobotRLError: there are none of that name, or they are damaged or of other names or shapes.
+    """
+    directory = find_policy(path)
+    if not (directory / f"{name}.safetensors").is_file():
+        raise RobotRLError(
+            f"There is no {name}.safetensors beside the policy in {directory}: its learner has none, or it was saved "
+            "by an older RobotRL. Train it again, or name another policy."
+        )
+    with _readable(directory):
+        return _read_weights(directory / f"{name}.safetensors", expected)
 
 
 def find_policy(path: str | Path) -> Path:
@@ -131,7 +157,7 @@ def _read_description(directory: Path) -> dict[str, Any]:
     return data
 
 
-def _read_weights(file: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
+def _read_weights(file: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors in `file`, once names, shapes and dtypes are known to be those of `expected`."""
     from safetensors import safe_open
     from safetensors.torch import load
@@ -139,13 +165,13 @@ def _read_weights(file: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
     with safe_open(file, framework="pt") as content:
         names, checksum = set(content.keys()), (content.metadata() or {}).get("checksum")
         if names != expected.keys():
-            raise ValueError(f"{WEIGHTS} has other tensors than the policy: {sorted(names ^ expected.keys())[:4]}")
+            raise ValueError(f"{file.name} has other tensors than the policy: {sorted(names ^ expected.keys())[:4]}")
         for name, like in expected.items():
             if content.get_slice(name).get_shape() != list(like.shape):
                 raise ValueError(f"the tensor '{name}' has another shape than the policy's {list(like.shape)}")
     tensors: dict[str, Tensor] = load(file.read_bytes())
     if _checksum(tensors) != checksum:
-        raise ValueError(f"{WEIGHTS} does not match its checksum, so it was damaged")
+        raise ValueError(f"{file.name} does not match its checksum, so it was damaged")
     return tensors
 
 

@@ -183,7 +183,8 @@ class Learner(Protocol):
     """How a batch becomes a gradient: owns critics, targets, discriminators and optimisers.
 
     One that trains more than one policy worth deploying offers the others as `other_policies: dict[str, Policy]`; they
-    are evaluated and saved under their names beside `policy`. One that counts on how often it is updated offers
+    are evaluated and saved under their names beside `policy`. One with more to keep than policies offers it as `beside`
+    (see the function of that name). One that counts on how often it is updated offers
     `check_schedule(rollout_steps, updates)`, which raises RobotRLError; it is called before anything is collected.
     """
 
@@ -226,6 +227,15 @@ def other_policies(learner: Learner) -> dict[str, Policy]:
     return offered
 
 
+def beside(learner: Learner) -> dict[str, StateDict]:
+    """Tensors that a learner offers to be saved in every folder of its policy, by file name; most offer none.
+
+    They explain a policy, as the rest of its world model does, and are not needed to act.
+    """
+    offered: dict[str, StateDict] = getattr(learner, "beside", {})
+    return offered
+
+
 def check_schedule(learner: Learner, rollout_steps: int, updates: float) -> None:
     """Let a learner refuse a schedule it cannot keep: steps of every env in a collect, and updates after each.
 
@@ -263,6 +273,6 @@ class Replay(Protocol):
 
 __all__ = [
     "ActionSpec", "ArraySpec", "Batch", "BatchSpec", "EnvSpec", "Extras", "Learner", "Metrics", "Obs", "Part",
-    "Policy", "Progress", "Replay", "RobotRLError", "State", "StateDict", "check_schedule", "group", "other_policies",
-    "ungroup",
+    "Policy", "Progress", "Replay", "RobotRLError", "State", "StateDict", "beside", "check_schedule", "group",
+    "other_policies", "ungroup",
 ]  # fmt: skip

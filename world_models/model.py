@@ -6,7 +6,7 @@ policies inside the model or check actions before they are taken call `observe`,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -127,6 +127,17 @@ class WorldModel(nn.Module):
     def decode(self, features: Tensor) -> Obs:
         """The observations that features `[..., F]` stand for, in the env's units; images uint8."""
         return self.decoder.decode(features)
+
+    def rest(self) -> dict[str, Tensor]:
+        """The state of what is not perception: decoder, reward and continuation, and their discount."""
+        state = {k: v for k, v in self.state_dict().items() if not k.startswith(("perception.", "rssm."))}
+        return state | {"gamma": torch.tensor(self.going_on.gamma, dtype=torch.float64)}
+
+    def load_rest(self, state: Mapping[str, Tensor]) -> None:
+        """Take on what `rest` gave."""
+        self.going_on.gamma = float(state["gamma"])
+        own = {k: v for k, v in self.state_dict().items() if k.startswith(("perception.", "rssm."))}
+        self.load_state_dict(own | {k: v for k, v in state.items() if k != "gamma"})
 
     def losses(self, latents: Latents, obs: Obs, reward: Tensor, terminal: Tensor) -> dict[str, Tensor]:
         """The terms of eq. 4 to 6, `[...]` each, not yet weighted: a reconstruction a group, and the four others.

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from robotrl.analysis.predictions import predict_saved
 from robotrl.cli.bar import episodes_bar
 from robotrl.cli.trained import read_for_policy
 from robotrl.configs.compose import read_config
-from robotrl.envs.config import EnvConfig, build_env, for_evaluation
+from robotrl.envs.config import EnvConfig
 from robotrl.policies.io import load_policy
-from robotrl.runners.media import film, frames_per_second, write_video
+from robotrl.runners.media import film_saved
 from robotrl.runners.saved import evaluate_saved
 from robotrl.runners.sheet import sheet_of_tasks
 from robotrl.types import RobotRLError
@@ -23,6 +23,7 @@ HELP = """robotrl eval policy_dir=<directory> [key=value ...]
   episodes=100  seed=0  num_envs=  explore=false  device=cpu  num_threads=
   out=          write the episodes and the summary as JSON, which `robotrl compare` reads
   video=        write a film of the first episode (.mp4)
+  predictions=  of Dreamer: a picture (.png) of what it imagines and what happens; errors and states go beside it
   sheet=        write the first 16 episodes side by side: a film (.mp4), or a picture of moments of each (.png)
 
 Episode i starts from (seed, i) whatever num_envs is, so two policies meet the same starts. The tabletop suite's success
@@ -47,6 +48,7 @@ class EvalConfig:
     out: str | None = None
     video: str | None = None
     sheet: str | None = None
+    predictions: str | None = None
 
 
 def read(argv: list[str]) -> EvalConfig:
@@ -68,12 +70,10 @@ def run(argv: list[str]) -> int:
     if c.out is not None:
         print(f"written to {result.save(c.out)}")
     if c.video is not None:
-        env = build_env(for_evaluation(c.env), num_envs=1, seed=c.seed, num_threads=1)
-        try:
-            frames = film(load_policy(c.policy_dir).to(c.device), env, seed=c.seed)
-            print(f"written to {write_video(Path(c.video), frames, frames_per_second(env))}")
-        finally:
-            env.close()
+        print(f"written to {film_saved(c.video, load_policy(c.policy_dir).to(c.device), c.env, seed=c.seed)}")
+    if c.predictions is not None:
+        found, files = predict_saved(c.policy_dir, c.env, c.predictions, episodes=min(10, c.episodes), seed=c.seed)
+        print(f"{found}\nwritten to {', '.join(map(str, files))}")
     if c.sheet is not None:
         policy, shown = load_policy(c.policy_dir).to(c.device), min(16, c.episodes * max(1, len(c.tasks)))
         print(f"written to {sheet_of_tasks(c.sheet, policy, c.env, c.tasks, episodes=shown, seed=c.seed)}")

@@ -129,6 +129,11 @@ class Dreamer:
         c = self.config
         return {"online": Part(kind="sequence", batch_size=c.batch_size, length=c.batch_length + 1, newest_first=True)}
 
+    @property
+    def beside(self) -> dict[str, StateDict]:
+        """The rest of the world model: what it takes to look into what the policy expects."""
+        return {"world_model": self.model.rest()}
+
     def observe(self, fresh: Batch, progress: Progress) -> None:
         """Roll back to the last good weights after too many updates in a row that had to be skipped."""
         if int(self._optimiser.skipped_in_a_row) >= self.config.max_bad_updates:

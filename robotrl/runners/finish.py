@@ -8,13 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from robotrl.envs.config import build_env, for_evaluation
 from robotrl.policies.io import save_policy
 from robotrl.runners.eval_result import EvalResult
 from robotrl.runners.hooks import EVAL_SEED
-from robotrl.runners.media import film, frames_per_second, write_video
+from robotrl.runners.media import film_saved
 from robotrl.runners.run import Run, say, shown
-from robotrl.types import RobotRLError, other_policies
+from robotrl.types import RobotRLError, beside, other_policies
 
 STOPPED = 130
 """Exit code of a run that was asked to stop, as of a program ended by Ctrl-C."""
@@ -46,7 +45,7 @@ def finish(run: Run, plot: Callable[..., Any] | None = None) -> int:
         warnings.warn(str(error))
     try:
         meta = {"env_steps": steps, **run.origin}
-        written = [("policy", save_policy(run.learner.policy, run.dir.policy / "final", meta))]
+        written = [("policy", save_policy(run.learner.policy, run.dir.policy / "final", meta, beside(run.learner)))]
         written += [
             (name, save_policy(policy, run.dir.policy / name, meta))  # type: ignore[arg-type]  # as good to deploy
             for name, policy in other_policies(run.learner).items()
@@ -82,12 +81,7 @@ def _plot(run: Run, plot: Callable[..., Any]) -> Path:
 
 
 def _film(run: Run) -> Path:
-    env = build_env(for_evaluation(run.config.env), num_envs=1, seed=EVAL_SEED, num_threads=1)
-    try:
-        frames = film(run.learner.policy, env, seed=EVAL_SEED)
-        return write_video(run.dir.videos / "final.mp4", frames, frames_per_second(env))
-    finally:
-        env.close()
+    return film_saved(run.dir.videos / "final.mp4", run.learner.policy, run.config.env, seed=EVAL_SEED)
 
 
 def _summarise(run: Run, written: list[tuple[str, Path]]) -> None:

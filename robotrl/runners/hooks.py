@@ -21,7 +21,7 @@ from robotrl.rundir import RunDir
 from robotrl.runners.eval_result import EvalResult
 from robotrl.runners.evaluate import evaluate
 from robotrl.seeding import rng_state, set_rng_state
-from robotrl.types import Learner, Metrics, Policy, Progress, RobotRLError, StateDict, other_policies
+from robotrl.types import Learner, Metrics, Policy, Progress, RobotRLError, StateDict, beside, other_policies
 
 EVAL_SEED = 1_000_003
 """Seed of the evaluations during training: the same episodes in every run, whatever its own seed."""
@@ -90,7 +90,8 @@ class EvaluationHook:
             if self.best is None or result.mean > self.best:
                 self.best, self.best_file = result.mean, file
                 meta = {**moment, **self._origin, "eval": known}
-                save_policy(self._learner.policy, self._dir.policy / "best", meta)  # type: ignore[arg-type]  # learners train built-in policies
+                where = self._dir.policy / "best"
+                save_policy(self._learner.policy, where, meta, beside(self._learner))  # type: ignore[arg-type]  # learners train built-in policies
         except OSError as error:
             warnings.warn(f"The evaluation at {self._progress.env_steps} env steps could not be written: {error}.")
         set_rng_state(streams)  # an env may draw from the global ones when it is made, which depends on resuming

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from robotrl.envs.config import EnvConfig, build_env, for_evaluation
 from robotrl.types import Obs, Policy, RobotRLError
 
 CODECS = (("libx264", "yuv420p"), ("h264", "yuv420p"), ("mpeg4", "yuv420p"))
@@ -77,6 +78,15 @@ def film(
             return
 
 
+def film_saved(path: str | Path, policy: Policy, env: EnvConfig, *, seed: int = 0) -> Path:
+    """Play an episode of `env` as evaluations do and write its film to `path`; see `film` and `write_video`."""
+    played = build_env(for_evaluation(env), num_envs=1, seed=seed, num_threads=1)
+    try:
+        return write_video(Path(path), film(policy, played, seed=seed), frames_per_second(played))
+    finally:
+        played.close()
+
+
 def frames_per_second(env: Any) -> float:
     """How fast the frames of `film` are shown, so that it runs in simulated time; about 30 at most."""
     hz, stride = _clock(env)
@@ -96,4 +106,4 @@ def tensors(obs: dict[str, NDArray[Any]], device: torch.device) -> Obs:
     }
 
 
-__all__ = ["film", "frames_per_second", "tensors", "write_video"]
+__all__ = ["film", "film_saved", "frames_per_second", "tensors", "write_video"]
