@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from robotrl.policies.vla_config import VLAConfig
 from robotrl.types import RobotRLError
 
 MAX_MEMBERS = 1000
@@ -93,6 +94,8 @@ class PolicyConfig:
     """Members of the ensemble of models that a `planner` carries; `hidden` are their widths."""
     planner: PlannerConfig = field(default_factory=PlannerConfig)
     """How a `planner` plans."""
+    vla: VLAConfig = field(default_factory=VLAConfig)
+    """What a `vla` is made of."""
 
     def __post_init__(self) -> None:
         if self.activation not in ("tanh", "relu", "elu", "silu"):

@@ -20,11 +20,13 @@ from torch import Tensor
 from robotrl.policies import build_policy
 from robotrl.policies.config import PlannerConfig, PolicyConfig
 from robotrl.policies.stochastic import StochasticPolicy
+from robotrl.policies.vla_config import VLAConfig
 from robotrl.types import EnvSpec, RobotRLError
 
 FORMAT_VERSION = 1
 DESCRIPTION, WEIGHTS = "policy.json", "model.safetensors"
 _MAX_JSON = 1 << 20
+_PARTS: dict[str, Any] = {"planner": PlannerConfig, "vla": VLAConfig}
 
 
 def save_policy(
@@ -196,13 +198,19 @@ def _policy_config(data: dict[str, Any]) -> PolicyConfig:
         raise RobotRLError(
             f"The saved policy has settings that this RobotRL does not know: {unknown}. Upgrade RobotRL."
         )
-    planner = data.get("planner", {})
-    unknown = sorted(set(planner) - {f.name for f in fields(PlannerConfig)})
-    if unknown:
-        raise RobotRLError(
-            f"The saved policy has settings of its planner that this RobotRL does not know: {unknown}. Upgrade RobotRL."
-        )
-    config = PolicyConfig(**data | {"planner": PlannerConfig(**planner)})
+    parts = {}
+    for name, part in _PARTS.items():
+        values = data.get(name, {})
+        unknown = sorted(set(values) - {f.name for f in fields(part)})
+        if unknown:
+            raise RobotRLError(
+                f"The saved policy has settings of its {name} that this RobotRL does not know: {unknown}. "
+                "Upgrade RobotRL."
+            )
+        parts[name] = part(**values)
+    config = PolicyConfig(**data | parts)
+    if config.vla.backbone is not None:  # what is read is never chosen by a file either
+        raise ValueError("it names a folder to read weights from, which saved policies do not")
     if ":" in config.kind:  # an import string: what is imported is never chosen by a file
         raise RobotRLError(
             f"The saved policy is of the kind '{config.kind}', which is not registered. Install the package that "

@@ -120,5 +120,6 @@ policies = Registry(
         "expert": "robotrl.envs.experts:expert_for",
         "rssm": "robotrl.policies.rssm:RSSMPolicy",
         "planner": "robotrl.policies.planner:Planner",
+        "vla": "robotrl.policies.vla:VLA",
     },
 )

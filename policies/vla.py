@@ -1,0 +1,300 @@
+"""A vision-language-action policy: pictures, proprioception and words through one transformer to a chunk of actions.
+
+The prefix (words, proprioception, a few tokens of each camera) is computed once a chunk; the suffix (a token for each
+action of the chunk) sees it and itself. Two heads on the same trunk:
+
+- `flow`: flow matching (Lipman et al. 2023; Black et al. 2024, pi0, arXiv:2410.24164). The suffix holds noisy actions;
+  what comes out is the velocity `noise - action`, see `robotrl.functional.flow` for the signs. Ten Euler steps make a
+  chunk, for which the prefix's keys and values are computed once.
+- `discrete`: every number of every action is one of some bins, all decoded at once (as in OpenVLA-OFT, Kim et al. 2025,
+  arXiv:2502.19645) and independent of each other given the observation. So the distribution over chunks is known
+  exactly: for reinforcement learning and distillation `logits`, `log_prob` and `tokens_of` give it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from robotrl.functional.flow import flow_times, guidance, integrate, noised, prefix_weights, velocity
+from robotrl.nets.network import is_image
+from robotrl.nets.tokens import Words
+from robotrl.nets.transformer import Seen, Transformer, sinusoid
+from robotrl.policies.backbone import make_sight, with_backbone
+from robotrl.policies.chunks import ChunkPolicy, Error
+from robotrl.policies.config import PolicyConfig
+from robotrl.policies.language import UNKNOWN, Vocabulary, tabletop_words
+from robotrl.policies.scaling import Scaling
+from robotrl.policies.vla_config import SIZES
+from robotrl.types import Batch, EnvSpec, Extras, Obs, RobotRLError
+
+FORGET = 0.03
+"""Share of words that training replaces by the unknown one, so that its vector means something."""
+EDGE = 1.0
+"""Bins cover [-1, 1] of the scaled actions; with `scaling=std` three times that."""
+
+
+class VLA(ChunkPolicy):
+    """See the module's docstring. `discrete` adds the extras `tokens [N, h, A]` and `token_log_prob [N, h, A]`."""
+
+    def __init__(self, config: PolicyConfig, spec: EnvSpec) -> None:
+        vla = config.vla
+        super().__init__(
+            with_backbone(config),
+            spec,
+            chunk_size=vla.chunk_size,
+            execute_steps=vla.execute_steps,
+            delay=vla.delay,
+        )
+        self.vla, size = self.config.vla, SIZES[vla.size]
+        self.obs_groups = _groups(config, spec)
+        self.numbers, self.cameras, told = split_groups(self.obs_groups, spec, vla.instruction)
+        dim, self.dim = size.dim, self.actions.dim
+        self.losses = (vla.head,)
+        self.scaling = Scaling(self.dim, vla.scaling, 1.5 if vla.scaling == "quantile" else 6.0)
+        width = sum(int(torch.Size(spec.obs[g].shape).numel()) for g in self.numbers)
+        self.proprio = Scaling(width, "std", 5.0)
+        self.vocabulary = Vocabulary(vla.words or tabletop_words(), spec.obs[told].shape[0]) if told else None
+        self.words = Words(len(self.vocabulary), self.vocabulary.length, dim) if self.vocabulary else None
+        self.body = nn.Sequential(nn.Linear(width, dim), nn.GELU(), nn.Linear(dim, dim))
+        self.sights = nn.ModuleDict(
+            {_key(c): make_sight(spec.obs[c].shape, size, self.vla, vla.backbone) for c in self.cameras}
+        )
+        self.kinds = nn.Parameter(torch.randn(3, dim) * 0.2)
+        """Added to the tokens of words, body and actions, to tell them apart."""
+        self.trunk = Transformer(dim, size.layers, size.heads)
+        self.steps = nn.Parameter(torch.randn(self.chunk_size, dim) * 0.2)
+        if vla.head == "flow":
+            self.action_in, self.time_in = nn.Linear(self.dim, dim), nn.Linear(dim, dim)
+            self.mix = nn.Sequential(nn.GELU(), nn.Linear(dim, dim))
+        self.head = nn.Linear(dim, self.dim * (1 if vla.head == "flow" else vla.bins))
+        with torch.no_grad():
+            self.head.weight.mul_(0.1)
+        self._warned = False
+
+    # ---- learning from data ----
+
+    @property
+    def fit_windows(self) -> Mapping[str, Sequence[int]]:
+        """Actions, numbers and words of the present step; no pictures."""
+        named = [*self.numbers, *([self.vla.instruction] if self.vocabulary else [])]
+        return {**{f"obs/{group}": (0,) for group in named}, "action": (0,)}
+
+    def fit(self, rows: Batch) -> None:
+        """Units of actions and proprioception, and the words that occur; see `ChunkPolicy.fit`."""
+        action = self._flat(rows["action"])[0]
+        vector = self.vector({group: rows[f"obs/{group}"][0] for group in self.numbers}, len(action))
+        if bool(self.fitted):
+            self.scaling.check(action, "action")
+        else:
+            span = self.actions.high - self.actions.low
+            self.scaling.fit(action, torch.where(span.isfinite(), 5e-3 * span, 1e-3))
+            self.proprio.fit(vector)
+        if self.vocabulary is not None:
+            self.vocabulary.fit(rows[f"obs/{self.vla.instruction}"])
+        self.fitted.fill_(True)
+
+    def errors(self, obs: Obs, rows: Batch) -> dict[str, Error]:
+        """Squared error of the velocity, or cross-entropy of the bins: `[h, B]`, a mean over the action's numbers."""
+        target = self.scaling(self._flat(rows["action"])).transpose(0, 1)
+        seen = self.prefix(obs, forget=FORGET)
+        if self.vla.head == "discrete":
+            found = nn.functional.cross_entropy(
+                self.logits_from(seen).flatten(0, 2), self.tokens_of_scaled(target).flatten(), reduction="none"
+            )
+            error = found.view(target.shape).mean(-1)
+        else:
+            error = self.flow_error(seen, target)
+        return {self.vla.head: Error(error.transpose(0, 1), rows["valid/action"])}
+
+    def flow_error(self, seen: Seen, target: Tensor) -> Tensor:
+        """`[B, h]` for scaled actions `[B, h, A]`, a mean over the noise levels at which each is looked at."""
+        many = self.vla.flow_samples
+        data = target.repeat_interleave(many, 0)
+        noise, time = torch.randn_like(data), flow_times((len(data),), device=data.device)
+        found = self.velocity(seen.repeat(many), noised(data, noise, time), time)
+        error = (found.float() - velocity(data, noise)).square().mean(-1)
+        return error.view(len(target), many, -1).mean(1)
+
+    # ---- the network ----
+
+    def vector(self, obs: Obs, rows: int) -> Tensor:
+        """The number groups side by side `[rows, D]`, in the env's units."""
+        parts = [obs[group].reshape(rows, -1).float() for group in self.numbers]
+        return torch.cat(parts, -1) if parts else self.kinds.new_zeros(rows, 0)
+
+    def prefix(self, obs: Obs, *, forget: float = 0.0, watch: list[Tensor] | None = None) -> Seen:
+        """What the actions will see of observations `[B, ...]`.
+
+        Args:
+            obs: the groups the policy reads.
+            forget: share of words to replace by the unknown one.
+            watch: gets the attention of each camera's tokens `[B, heads, tokens, places]`.
+        """
+        rows = len(obs[self.obs_groups[0]])
+        body = self.body(self.proprio(self.vector(obs, rows)))
+        parts, valid = [(body + self.kinds[1]).unsqueeze(1)], [torch.ones(rows, 1, dtype=torch.bool, device=body.device)]
+        told = torch.zeros_like(body)
+        if self.vocabulary is not None and self.words is not None:
+            words = self.known_words(obs[self.vla.instruction])
+            if forget:
+                left_out = (torch.rand(words.shape, device=words.device) < forget) & (words != 0)
+                words = words.masked_fill(left_out, UNKNOWN)
+            tokens, there, told = self.words(words)
+            parts.append(tokens + self.kinds[0])
+            valid.append(there)
+        asked = torch.cat([told.to(body.dtype), body], -1)
+        for camera in self.cameras:
+            tokens = self.sights[_key(camera)](obs[camera], asked, watch)
+            parts.append(tokens)
+            valid.append(valid[0].expand(-1, tokens.shape[1]))
+        return self.trunk(torch.cat(parts, 1), (), torch.cat(valid, 1))[1]
+
+    def known_words(self, tokens: Tensor) -> Tensor:
+        """Instructions `[B, length]` in words that training taught; of others one warning is given."""
+        assert self.vocabulary is not None
+        if not bool(self.fitted):
+            return tokens.clamp(0, len(self.vocabulary) - 1)
+        known = self.vocabulary.known(tokens)
+        if not self._warned and bool((known != tokens).any()):
+            row = int((known != tokens).any(-1).nonzero()[0])
+            new = self.vocabulary.decode(tokens[row][known[row] != tokens[row]].clamp(0, len(self.vocabulary) - 1))
+            self._warned = True
+            warnings.warn(
+                f"The instruction '{self.vocabulary.decode(tokens[row].clamp(0, len(self.vocabulary) - 1))}' has words "
+                f"that this policy was not taught ({new}); it goes by the others.",
+                stacklevel=2,
+            )
+        return known
+
+    def velocity(self, seen: Seen, x: Tensor, time: Tensor, watch: list[Tensor] | None = None) -> Tensor:
+        """The flow `[B, h, A]` at scaled noisy actions `x [B, h, A]` and `time [B]`."""
+        return self.head(self.trunk(self.action_tokens(x, time), [seen], watch=watch)[0])
+
+    def action_tokens(self, x: Tensor, time: Tensor) -> Tensor:
+        """Tokens `[B, h, dim]` of scaled noisy actions."""
+        when = self.time_in(sinusoid(time, self.trunk.dim)).unsqueeze(1)
+        return self.mix(self.action_in(x) + when) + self.steps + self.kinds[2]
+
+    def logits_from(self, seen: Seen) -> Tensor:
+        """Logits `[B, h, A, bins]` of every number of the chunk."""
+        rows = len(seen.keys[0])
+        tokens = (self.steps + self.kinds[2]).expand(rows, -1, -1)
+        out = self.head(self.trunk(tokens, [seen])[0])
+        return out.float().unflatten(-1, (self.dim, self.vla.bins))
+
+    # ---- the discrete head's distribution ----
+
+    def logits(self, obs: Obs) -> Tensor:
+        """Logits `[B, h, A, bins]` for observations `[B, ...]`, with a gradient; each number is drawn on its own."""
+        self._need("discrete")
+        return self.logits_from(self.prefix(obs))
+
+    def log_prob(self, logits: Tensor, tokens: Tensor) -> Tensor:
+        """Log-probability `[B, h, A]` of each of `tokens [B, h, A]`, at the policy's temperature."""
+        scaled = torch.log_softmax(logits / self.vla.temperature, -1)
+        return scaled.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+
+    def tokens_of(self, action: Tensor) -> Tensor:
+        """The bins `[..., h, A]` of actions `[..., h, *action]` in env units."""
+        self._need("discrete")
+        return self.tokens_of_scaled(self.scaling(self._flat(action)))
+
+    def tokens_of_scaled(self, scaled: Tensor) -> Tensor:
+        """The bins of scaled actions."""
+        share = (scaled / self._edge + 1.0) / 2.0
+        return (share * self.vla.bins).long().clamp(0, self.vla.bins - 1)
+
+    def action_of(self, tokens: Tensor) -> Tensor:
+        """Flat actions `[..., h, A]` in env units: the middles of bins."""
+        return self.scaling.inverse(((tokens.float() + 0.5) / self.vla.bins * 2.0 - 1.0) * self._edge)
+
+    # ---- acting ----
+
+    def infer(self, obs: Obs, previous: Tensor | None, *, explore: bool) -> tuple[Tensor, Extras]:
+        """See `ChunkPolicy.infer`."""
+        seen = self.prefix(obs)
+        if self.vla.head == "discrete":
+            logits = self.logits_from(seen)
+            tokens = logits.argmax(-1)
+            if explore:
+                chance = torch.softmax(logits / self.vla.temperature, -1).flatten(0, 2)
+                tokens = chance.multinomial(1).view(tokens.shape)
+            return self.action_of(tokens), {"tokens": tokens, "token_log_prob": self.log_prob(logits, tokens)}
+        return self.scaling.inverse(self.sample(seen, previous, explore=explore)), {}
+
+    def sample(self, seen: Seen, previous: Tensor | None, *, explore: bool) -> Tensor:
+        """A scaled chunk `[B, h, A]` by the flow, pulled towards what is left of an old one (env units) if there is."""
+        rows = len(seen.keys[0])
+        noise = self.steps.new_zeros(rows, self.chunk_size, self.dim)
+        if explore:
+            noise = torch.randn_like(noise) * self.vla.temperature
+        if previous is None or self.vla.real_time == "naive":
+            return integrate(lambda x, t: self.velocity(seen, x, t).float(), noise, self.vla.flow_steps)
+        old = self.scaling(previous)
+        weight = prefix_weights(self.chunk_size, self.delay, self.chunk_size - self.execute_steps).to(old.device)
+
+        def pulled(x: Tensor, t: Tensor) -> Tensor:
+            pull, at = guidance(t)[:, None, None], t[:, None, None]
+            if self.vla.real_time == "guided":
+                flow = self.velocity(seen, x, t).float()
+                return flow - pull * weight[:, None] * (old - (x - at * flow))
+            with torch.enable_grad():
+                x = x.detach().requires_grad_()
+                flow = self.velocity(seen, x, t).float()
+                end = x - at * flow
+                (change,) = torch.autograd.grad(end, x, (weight[:, None] * (old - end)).detach())
+            return flow.detach() - pull * change
+
+        return integrate(pulled, noise, self.vla.flow_steps)
+
+    def no_extras(self, count: int) -> Extras:
+        """See `ChunkPolicy.no_extras`."""
+        if self.vla.head != "discrete":
+            return {}
+        zeros = self.steps.new_zeros(count, self.chunk_size, self.dim)
+        return {"tokens": zeros.long(), "token_log_prob": zeros}
+
+    def _flat(self, action: Tensor) -> Tensor:
+        return action.flatten(action.dim() - len(self.actions.shape)).float()
+
+    @property
+    def _edge(self) -> float:
+        return EDGE if self.vla.scaling == "quantile" else 3.0 * EDGE
+
+    def _need(self, head: str) -> None:
+        if self.vla.head != head:
+            raise RobotRLError(
+                f"This policy has the head '{self.vla.head}', which has no distribution over bins. Train one with "
+                f"policy.vla.head={head}."
+            )
+
+
+def split_groups(groups: Sequence[str], spec: EnvSpec, instruction: str) -> tuple[list[str], list[str], str | None]:
+    """Groups of numbers, of pictures, and the one of words, if there is one."""
+    cameras = [g for g in groups if is_image(spec.obs[g])]
+    numbers = [g for g in groups if g not in cameras and g != instruction]
+    return numbers, cameras, instruction if instruction in groups else None
+
+
+def _groups(config: PolicyConfig, spec: EnvSpec) -> tuple[str, ...]:
+    if config.groups is None:
+        return tuple(group for group in spec.obs if group != "privileged")
+    missing = [group for group in config.groups if group not in spec.obs]
+    if missing or not config.groups:
+        raise RobotRLError(
+            f"policy.groups asks for {missing or 'no groups'}, but {spec.id} has {sorted(spec.obs)}. Pictures come "
+            "with env.pixels.cameras=[front,wrist] env.pixels.replace_state=false."
+        )
+    return tuple(config.groups)
+
+
+def _key(camera: str) -> str:
+    """A module's name may hold no dots, and slashes make files hard to read."""
+    return camera.replace("/", "_").replace(".", "_")
+
+
+__all__ = ["VLA", "split_groups"]
