@@ -33,9 +33,10 @@ class Error:
 
 
 class ChunkPolicy(nn.Module):
-    """What chunk policies share: acting. Subclasses say how a chunk is inferred (`infer`), what they learn from
-    (`windows`), how they are fitted to data before the first gradient step (`fit_windows`, `fit`), and what is to be
-    made small (`errors`).
+    """What chunk policies share: acting.
+
+    Subclasses say how a chunk is inferred (`infer`), what they learn from (`windows`), how they are fitted to data
+    before the first gradient step (`fit_windows`, `fit`), and what is to be made small (`errors`).
 
     The extras of `act` are `chunk [N, h, *action]`, what is being executed, in env units, `decision [N]`, whether the
     row inferred, and what the subclass adds, which is zero where a row did not infer.
@@ -119,8 +120,7 @@ class ChunkPolicy(nn.Module):
 
     def reset_state(self, state: State, done: Tensor) -> State:
         """Forget the chunks of finished rows."""
-        counters = {key: torch.where(done, NONE, state[key]) for key in ("cursor", "wait") if key in state}
-        return {**state, **counters}
+        return {k: torch.where(done, NONE, v) if k in ("cursor", "wait") else v for k, v in state.items()}
 
     @torch.no_grad()
     def act(self, obs: Obs, state: State, *, explore: bool) -> tuple[Tensor, Extras, State]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from robotrl.policies.vla_config import VLAConfig
+from robotrl.policies.vla_config import VLAConfig, WAMConfig
 from robotrl.types import RobotRLError
 
 MAX_MEMBERS = 1000
@@ -96,6 +96,8 @@ class PolicyConfig:
     """How a `planner` plans."""
     vla: VLAConfig = field(default_factory=VLAConfig)
     """What a `vla` is made of."""
+    wam: WAMConfig = field(default_factory=WAMConfig)
+    """What a `wam` predicts beside."""
 
     def __post_init__(self) -> None:
         if self.activation not in ("tanh", "relu", "elu", "silu"):

@@ -20,13 +20,13 @@ from torch import Tensor
 from robotrl.policies import build_policy
 from robotrl.policies.config import PlannerConfig, PolicyConfig
 from robotrl.policies.stochastic import StochasticPolicy
-from robotrl.policies.vla_config import VLAConfig
+from robotrl.policies.vla_config import VLAConfig, WAMConfig
 from robotrl.types import EnvSpec, RobotRLError
 
 FORMAT_VERSION = 1
 DESCRIPTION, WEIGHTS = "policy.json", "model.safetensors"
 _MAX_JSON = 1 << 20
-_PARTS: dict[str, Any] = {"planner": PlannerConfig, "vla": VLAConfig}
+_PARTS: dict[str, Any] = {"planner": PlannerConfig, "vla": VLAConfig, "wam": WAMConfig}
 
 
 def save_policy(

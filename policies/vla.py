@@ -136,7 +136,10 @@ class VLA(ChunkPolicy):
         """
         rows = len(obs[self.obs_groups[0]])
         body = self.body(self.proprio(self.vector(obs, rows)))
-        parts, valid = [(body + self.kinds[1]).unsqueeze(1)], [torch.ones(rows, 1, dtype=torch.bool, device=body.device)]
+        parts, valid = (
+            [(body + self.kinds[1]).unsqueeze(1)],
+            [torch.ones(rows, 1, dtype=torch.bool, device=body.device)],
+        )
         told = torch.zeros_like(body)
         if self.vocabulary is not None and self.words is not None:
             words = self.known_words(obs[self.vla.instruction])

@@ -59,8 +59,8 @@ class VLAConfig:
     words: list[str] = field(default_factory=list)
     """The vocabulary, from token 2 on; empty: that of the tabletop suite."""
     delay: int = 0
-    """Actions that are executed while an inference runs, for real-time chunking: the new chunk takes over after them. In
-    simulation it is a counted number of steps."""
+    """Actions that are executed while an inference runs, for real-time chunking: the new chunk takes over after them.
+    In simulation it is a counted number of steps."""
     real_time: str = "guided"
     """With a delay: `guided` pulls the new chunk towards what is left of the old one, its first `delay` actions fully;
     `vjp` does so through the network's derivative, as published, at twice the cost; `naive` ignores the old chunk."""
@@ -104,4 +104,34 @@ class VLAConfig:
             )
 
 
-__all__ = ["SIZES", "Size", "VLAConfig"]
+@dataclass(slots=True)
+class WAMConfig:
+    """What a `wam` predicts beside actions; the rest is its `vla`."""
+
+    mask: str = "gigaworld"
+    """`gigaworld`: the future sees the actions; `fastwam`: neither sees the other; `none`: both do."""
+    camera: str | None = None
+    """The group of pictures whose future is predicted; None: the policy's first."""
+    future_steps: list[int] = field(default_factory=list)
+    """Steps from now at which it is; empty: where the chunk ends."""
+    latent_channels: int = 16
+    autoencoder_steps: int = 800
+    """Updates of the autoencoder before everything else."""
+    future_shift: float = 2.0
+    """By how much the noise levels of the future are moved towards noise."""
+
+    def __post_init__(self) -> None:
+        if self.mask not in ("gigaworld", "fastwam", "none"):
+            raise RobotRLError(f"policy.wam.mask is '{self.mask}'; it must be one of: gigaworld, fastwam, none.")
+        if any(not 1 <= step <= MAX_CHUNK for step in self.future_steps) or len(self.future_steps) > 64:
+            raise RobotRLError(
+                f"policy.wam.future_steps is {self.future_steps}; give at most 64 numbers of steps in [1, {MAX_CHUNK}]."
+            )
+        for name, most in (("latent_channels", 1024), ("autoencoder_steps", 1_000_000)):
+            if not 1 <= getattr(self, name) <= most:
+                raise RobotRLError(f"policy.wam.{name} is {getattr(self, name)}; it must lie in [1, {most}].")
+        if not self.future_shift > 0:
+            raise RobotRLError(f"policy.wam.future_shift is {self.future_shift}; it must be greater than 0.")
+
+
+__all__ = ["SIZES", "Size", "VLAConfig", "WAMConfig"]

@@ -121,5 +121,6 @@ policies = Registry(
         "rssm": "robotrl.policies.rssm:RSSMPolicy",
         "planner": "robotrl.policies.planner:Planner",
         "vla": "robotrl.policies.vla:VLA",
+        "wam": "robotrl.policies.wam:WAM",
     },
 )

@@ -258,6 +258,41 @@ class SpotColour(SpotContinuous):
         return {**seen, "image/front": np.concatenate([grey, grey // 2, 255 - grey], 1)}
 
 
+class Told(TinyEnv):
+    """A red and a blue spot in columns of a picture, and the word of one: the action is to be that column's.
+
+    Nothing changes within an episode, so a chunk of actions can be told from its start. As `Spot` otherwise.
+    """
+
+    groups: ClassVar = {
+        "image/front": Box(0, 255, (3, 16, 16), np.uint8),
+        "state": Box(-1.0, 1.0, (1,), np.float32),
+        "instruction": Box(0, 100, (3,), np.int64),
+    }
+    actions: ClassVar = Box(-1.0, 1.0, (1,), np.float32)
+    RED, BLUE, PRESS = 2, 4, 76
+
+    def draw(self, rng):
+        red, blue = rng.permutation(3)[:2]
+        return np.tile([float(red), float(blue), float(rng.integers(2))], (self.length + 1, 1))
+
+    def observe(self, now, step):
+        picture = np.full((len(now), 3, 16, 16), 40, np.uint8)
+        for row, (red, blue, _) in enumerate(now.astype(int)):
+            picture[row, 0, 4:12, 1 + 5 * red : 5 + 5 * red] = 250
+            picture[row, 2, 4:12, 1 + 5 * blue : 5 + 5 * blue] = 250
+        words = np.where(now[:, 2] > 0.5, self.BLUE, self.RED)
+        told = np.stack([np.full_like(words, self.PRESS), words, np.zeros_like(words)], -1)
+        return {"image/front": picture, "state": np.zeros((len(now), 1)), "instruction": told}
+
+    def wanted(self, now):
+        """The right action `[N]`."""
+        return 0.8 * (np.where(now[:, 2] > 0.5, now[:, 1], now[:, 0]) - 1.0)
+
+    def reward(self, now, step, action):
+        return -np.square(action[:, 0] - self.wanted(now))
+
+
 class Slide(TinyEnv):
     """A bead on a wire: actions move it, and it should be in the middle. What comes follows from what was done."""
 

@@ -97,9 +97,8 @@ class BC:
         self.student = copy.deepcopy(policy) if config.ema_decay else policy
         """What is trained; `policy` unless that is its running mean."""
         self.config = config
-        self._flat, self._mean = (flatten_parameters(_trained(p)) for p in (self.student, policy)) if (
-            config.ema_decay
-        ) else (flatten_parameters(_trained(policy)), None)
+        self._flat = flatten_parameters(_trained(self.student))
+        self._mean = flatten_parameters(_trained(policy)) if config.ema_decay else None
         self._adam = Adam(self._flat, config.learning_rate)
         self._updates, self._rate, self._fitted = 0, config.learning_rate, not self.chunks
         # the keys of every loss, asserted against what the updates produce
@@ -154,7 +153,9 @@ class BC:
         policy, obs, valid = self.student, group(rows, "obs"), rows["valid"]
         normaliser = policy.inputs.normaliser
         if normaliser is not None and normaliser.count < MOMENT_STEPS:
-            normaliser.merge(*policy.inputs.moments(obs))
+            moments = policy.inputs.moments(obs)
+            for each in {id(p): p for p in (policy, self.policy)}.values():
+                each.inputs.normaliser.merge(*moments)
         out = policy.sequence(policy.inputs(obs), policy.initial_state(valid.shape[1]), rows["is_first"])
         if self.config.loss == "nll":
             log_prob, _ = policy.log_prob_and_entropy(out, policy.raw_from_env(rows["action"]))
@@ -187,18 +188,16 @@ class BC:
 
     @torch.no_grad()
     def _average(self) -> None:
-        """Move the policy a little towards the student; what is not trained by gradients is copied."""
-        if self._mean is None:
-            return
-        keep = min(self.config.ema_decay, (1.0 + self._updates) / (10.0 + self._updates))
-        self._mean.data.lerp_(self._flat.data, 1.0 - keep)
-        for mine, its in zip(self.policy.buffers(), self.student.buffers(), strict=True):
-            mine.copy_(its)
+        """Move the policy a little towards the student."""
+        if self._mean is not None:
+            keep = min(self.config.ema_decay, (1.0 + self._updates) / (10.0 + self._updates))
+            self._mean.data.lerp_(self._flat.data, 1.0 - keep)
 
     def state_dict(self) -> StateDict:
         """Weights, normaliser and optimiser."""
         state = {"policy": dict(self.policy.state_dict()), "adam": self._adam.state_dict(), "updates": self._updates}
-        return state | {"fitted": self._fitted, "student": dict(self.student.state_dict()) if self._mean is not None else {}}
+        student = dict(self.student.state_dict()) if self._mean is not None else {}
+        return {**state, "fitted": self._fitted, "student": student}
 
     def load_state_dict(self, state: StateDict) -> None:
         """Continue exactly where `state_dict` was taken."""

@@ -34,6 +34,13 @@ class Seen:
         keys, values = ([part.repeat_interleave(times, 0) for part in parts] for parts in (self.keys, self.values))
         return Seen(keys, values, None if self.valid is None else self.valid.repeat_interleave(times, 0))
 
+    def first_of(self, times: int) -> Seen:
+        """The first of every `times` rows: the inverse of `repeat`."""
+        if times == 1:
+            return self
+        keys, values = ([part[::times] for part in parts] for parts in (self.keys, self.values))
+        return Seen(keys, values, None if self.valid is None else self.valid[::times])
+
 
 class Layer(nn.Module):
     """Attention and a two-layer MLP, each behind a layer norm and added to what came in."""

@@ -9,7 +9,7 @@ from robotrl.replay.config import ReplayConfig
 from robotrl.replay.mixed import MixedReplay
 from robotrl.types import BatchSpec, EnvSpec, Replay, RobotRLError
 
-HOLD = 1 << 28
+HOLD = 1 << 31
 """Bytes of decoded pictures of demonstrations that are held in memory; of larger data sets each batch is decoded."""
 ONLINE = "online"
 """The source that collected rollouts go to. A learner that asks for it collects; one that does not learns offline."""
@@ -98,11 +98,12 @@ def offline_sources(
             "The learner learns from demonstrations, but there are none: name a data set with replay.demos=<folder>. "
             "robotrl collect records one from a policy."
         )
-    from robotrl.replay.dataset import EpisodeDataset  # what reads data sets is needed by few
+    from robotrl.replay.joined import open_demos  # what reads data sets is needed by few
 
-    demos = EpisodeDataset(
-        config.demos, groups=list(groups), env=spec, episodes=config.demo_episodes, seed=seed, device=device, hold=HOLD
-    )
+    demos = open_demos(
+        config.demos, weights=config.demo_weights, groups=list(groups), env=spec, episodes=config.demo_episodes,
+        seed=seed, device=device, hold=HOLD,
+    )  # fmt: skip
     demos.check({name: part for name, part in parts.items() if part.source == "demos"})
     return {"demos": demos}
 

@@ -23,9 +23,12 @@ class ReplayConfig:
     omit: list[str] = field(default_factory=lambda: ["log_prob", "raw_action"])
     """Fields that are not kept."""
     demos: str | None = None
-    """A data set of demonstrations, for learners that ask for them: the folder of a LeRobotDataset."""
+    """Demonstrations, for learners that ask for them: the folder of a LeRobotDataset, or one that holds several."""
     demo_episodes: int | None = None
-    """Use the first so many episodes of `demos`; None: all."""
+    """Use the first so many episodes of `demos` (of each data set in it); None: all."""
+    demo_weights: dict[str, float] = field(default_factory=dict)
+    """Shares of several data sets in a batch, by the names of their folders; those not named count 1. Empty: in
+    proportion to their steps."""
 
     def __post_init__(self) -> None:
         if self.demo_episodes is not None and self.demo_episodes < 1:

@@ -1,7 +1,12 @@
 """What the tests of every learner must know of one: the only thing to add when a learner is registered."""
 
+import atexit
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,14 +17,16 @@ from robotrl.learners.ppo import PPOConfig
 from robotrl.learners.sac import SACConfig
 from robotrl.policies import build_policy
 from robotrl.policies.config import PlannerConfig, PolicyConfig
+from robotrl.policies.vla_config import VLAConfig
 from robotrl.registry import learners
-from robotrl.replay import ReplayBuffer
+from robotrl.replay import EpisodeDataset, ReplayBuffer
 from robotrl.replay.build import build_replay, collects
 from robotrl.replay.config import ReplayConfig
 from robotrl.runners.loop import Schedule
 from robotrl.seeding import seed_everything
 from robotrl.types import Extras, Obs, Policy, State
 from tests import envs_for_tests as envs
+from tests.demos import write_demos
 from tests.protocol.harness import Parts
 
 TASKS = {
@@ -36,6 +43,7 @@ TASKS = {
     ("rssm", "continuous"): envs.Slide,
     ("planner", "continuous"): envs.Target,
     ("rssm", "discrete"): envs.SlideDiscrete,
+    ("vla", "continuous"): envs.Told,
 }
 """A tiny task for each kind of policy and action; memory is what a recurrent policy needs."""
 
@@ -106,7 +114,7 @@ class Demonstrator:
 
     def __init__(self, env: envs.TinyEnv) -> None:
         self._shown, self._dim = isinstance(env, envs.Target), env.env_spec.action.shape[0]
-        self._pictured = isinstance(env, envs.SpotContinuous)
+        self._pictured, self._told = isinstance(env, envs.SpotContinuous), isinstance(env, envs.Told)
 
     def initial_state(self, num_envs: int) -> State:
         return {}
@@ -116,6 +124,10 @@ class Demonstrator:
 
     def act(self, obs: Obs, state: State, *, explore: bool) -> tuple[Tensor, Extras, State]:
         shown = obs["state"]
+        if self._told:
+            blue = obs["instruction"][:, 1] == envs.Told.BLUE
+            columns = obs["image/front"][:, (0, 2), 8].float().argmax(-1) // 5
+            return 0.8 * (columns.gather(1, blue.long()[:, None]) - 1.0), {}, state
         if self._pictured:
             column = obs["image/front"].float().mean((1, 2)).argmax(-1, keepdim=True) // 4
             return 0.8 * (column - 1.0), {}, state
@@ -128,6 +140,15 @@ def demonstrations(env: envs.TinyEnv, steps: int = 80, policy: Policy | None = N
     store = ReplayBuffer(steps, 1, seed=6)
     store.add(Collector(like, seed=11).collect(policy or Demonstrator(env), steps))
     return store
+
+
+@cache
+def recorded(env_class: type[envs.TinyEnv], length: int, episodes: int = 60) -> Path:
+    """The same as a data set, of which windows can be asked for; made once."""
+    root = Path(tempfile.mkdtemp(prefix="robotrl-demos-")) / "demos"
+    atexit.register(shutil.rmtree, root.parent, ignore_errors=True)
+    env = env_class(num_envs=1, length=length)
+    return write_demos(root, env, episodes=episodes, policy=Demonstrator(env), seed=11)
 
 
 _NO_ENV_REWARD = "It never sees the env's reward; what its own rewards are worth is tested beside it."
@@ -157,6 +178,7 @@ _HORIZON = (
 )
 _FAST = {"learning_rate": 5e-3, "lr_schedule": "constant", "gamma": 0.5, "num_epochs": 4}
 
+_QUICK_VLA = VLAConfig(size="micro", chunk_size=4, execute_steps=3, flow_steps=4, flow_samples=2)
 _QUICK_PLANNER = PlannerConfig(horizon=2, candidates=16, iterations=2, elites=4, keep=2)
 
 CASES = {
@@ -213,10 +235,12 @@ CASES = {
         schedule={"rollout_steps": 12, "updates": 8.0},
     ),
     "bc": Case(
-        combinations=(("mlp", "continuous"), ("squashed", "continuous")),
+        combinations=(("mlp", "continuous"), ("squashed", "continuous"), ("vla", "continuous")),
         losses=lambda learner: set(learner._coef),
         value=_sac_value, value_config={}, value_iterations=0,
         learning={
+            ("vla", "continuous"): Learning(-0.3, 40, config={"batch_size": 64, "learning_rate": 3e-3,
+                                                             "ema_decay": 0.95, "lr_schedule": "constant"}),
             ("mlp", "continuous"): Learning(-0.25, 100, config={"batch_size": 128, "lr_schedule": "constant"}),
             ("squashed", "continuous"): Learning(
                 -0.25, 100, config={"batch_size": 128, "lr_schedule": "constant", "loss": "mse"},
@@ -396,13 +420,16 @@ def make(
     kind = kind or case.combinations[0][0]
     seed_everything(seed)
     small = {"hidden": [32, 32], "gru_size": 16, "image_features": 16, "image_channels": 8, "log_std_init": -0.5,
-             "world_model": "tiny", "planner": _QUICK_PLANNER, "models": 2}  # fmt: skip
+             "world_model": "tiny", "planner": _QUICK_PLANNER, "models": 2, "vla": _QUICK_VLA}  # fmt: skip
     built = build_policy(PolicyConfig(kind=kind, **small | dict(policy or {})), env.env_spec)
     settings = learner_class.config_class(**{**case.quick, **config})
     learner = learner_class(built, env.env_spec, settings, num_envs=env.num_envs)
     clock = Schedule(**{**case.schedule, **(schedule or {})})
     if case.demos and offline is None:
-        offline = {"demos": demonstrations(env)}
+        chunks = hasattr(built, "windows")
+        demos = recorded(type(env), env.length) if chunks else None
+        offline = {"demos": EpisodeDataset(demos, groups=built.obs_groups, seed=6, hold=1 << 20)
+                   if demos else demonstrations(env)}  # fmt: skip
     replay = build_replay(
         learner_class.replay_class, learner.batch_spec, ReplayConfig(capacity=10_000), env.env_spec,
         num_envs=env.num_envs, seed=seed, device="cpu", env_steps=10_000, offline=offline,

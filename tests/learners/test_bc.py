@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from robotrl.learners.bc import LOG_STD_MIN, BCConfig
+from robotrl.nets.vision import jitter
+from robotrl.policies.io import load_policy, save_policy
 from robotrl.types import Progress, RobotRLError
 from tests import envs_for_tests as envs
 from tests.learners.cases import make
@@ -88,9 +90,116 @@ def test_discrete_actions_have_no_squared_error():
         make("bc", envs.Pick(num_envs=2), loss="mse")
 
 
+def chunks(**config):
+    return make("bc", envs.Told(num_envs=2), kind="vla", **config)
+
+
+def test_a_chunk_policy_is_fitted_to_the_data_before_the_first_gradient_and_asks_for_that_once():
+    parts = chunks(ema_decay=0.9)
+    learner = parts.learner
+    assert set(learner.batch_spec) == {"demos", "fit"}
+    parts.run(1)
+    assert set(learner.batch_spec) == {"demos"}
+    assert bool(learner.policy.fitted) and bool(learner.student.fitted)
+    assert torch.equal(learner.policy.scaling.scale, learner.student.scaling.scale)
+    assert learner.policy.scaling.scale.item() == pytest.approx(0.8, abs=1e-4)  # columns are -0.8, 0 and 0.8
+    assert learner.policy.vocabulary.taught[[envs.Told.RED, envs.Told.BLUE, envs.Told.PRESS]].all()
+    assert not learner.policy.vocabulary.taught[[3, 5]].any()
+
+
+def test_actions_behind_the_episodes_end_do_not_count_in_chunks():
+    parts = chunks()
+    parts.run(1)
+    batch = batch_of(parts)
+    assert not batch["demos"]["valid/action"].all()
+    losses = []
+    for behind in (0.0, 0.5):
+        torch.manual_seed(1)
+        valid = batch["demos"]["valid/action"]
+        action = torch.where(valid.unsqueeze(-1), batch["demos"]["action"], behind)
+        rows = {**batch["demos"], "action": action}
+        with torch.no_grad():
+            errors = parts.learner.student.errors({k[4:]: v[0] for k, v in rows.items() if k.startswith("obs/")}, rows)
+        losses.append(errors["flow"].value[~valid].mean())
+        assert torch.equal(errors["flow"].valid, valid)
+    assert losses[0] != losses[1]  # so without the mask they would have counted
+
+
+def test_the_policy_is_a_running_mean_of_the_student():
+    parts = chunks(ema_decay=0.5, lr_schedule="constant", learning_rate=1e-2)
+    learner = parts.learner
+    before = learner._mean.detach().clone()
+    parts.run(1)
+    assert learner.policy is not learner.student
+    assert not torch.equal(learner._mean, before)
+    mean, (batch,) = learner._mean.detach().clone(), parts.replay.batches(learner.batch_spec, 1)
+    learner.update(batch)
+    keep = min(0.5, (1 + learner._updates) / (10 + learner._updates))
+    torch.testing.assert_close(learner._mean.data, mean * keep + learner._flat.data * (1 - keep))
+    assert chunks().learner.student is not None and chunks().learner._mean is None
+
+
+def test_a_gaussian_policy_can_be_averaged_too_and_its_normaliser_follows():
+    parts = make("bc", envs.Target(num_envs=2), ema_decay=0.9).run(2)
+    learner = parts.learner
+    assert torch.equal(learner.policy.inputs.normaliser.mean, learner.student.inputs.normaliser.mean)
+    assert learner.policy.inputs.normaliser.count > 0
+    obs = torch.randn(4, 2)
+    torch.testing.assert_close(learner.policy.inputs.normaliser(obs), learner.student.inputs.normaliser(obs))
+
+
+def test_the_learning_rate_warms_up_and_falls_like_a_cosine():
+    parts = chunks(warmup_updates=10, learning_rate=1.0, lr_schedule="cosine", max_grad_norm=1e-9)
+    learner = parts.learner
+    (batch,) = parts.replay.batches(learner.batch_spec, 1)
+    learner.observe({}, Progress(100, env_steps=0))
+    learner.update(batch)
+    assert learner._adam.lr == pytest.approx(0.1)
+    for fraction, share in ((25, 0.8536), (50, 0.5), (100, 0.0)):
+        learner.observe({}, Progress(100, env_steps=fraction))
+        assert learner._adam.lr == pytest.approx(share, abs=1e-4)
+
+
+def test_losses_can_be_weighed_by_name():
+    assert chunks(loss_coefs={"flow": 2.0}).learner._coef == {"flow": 2.0}
+    with pytest.raises(RobotRLError, match=r"names \['flo'\], but this policy's losses are \['flow'\]"):
+        chunks(loss_coefs={"flo": 2.0})
+
+
+def test_bfloat16_learns_the_same_within_its_precision():
+    losses = {p: [m["loss/flow"].item() for m in chunks(matmul_precision=p).run(3).log] for p in ("fp32", "bf16")}
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
+    assert losses["bf16"] != losses["fp32"]
+
+
+def test_pictures_are_recoloured_within_bounds_and_each_in_its_own_way():
+    pictures = torch.full((6, 3, 8, 8), 100, dtype=torch.uint8)
+    changed = jitter(pictures, 0.2)
+    assert changed.dtype == torch.uint8 and not torch.equal(changed, pictures)
+    assert (changed.float() - 100).abs().max() < 0.5 * 128
+    assert (changed.flatten(2) == changed.flatten(2)[..., :1]).all()  # every pixel of a channel alike
+    assert len(changed[:, :, 0, 0].unique(dim=0)) == 6
+    assert jitter(pictures, 0.0) is pictures
+
+
+def test_training_goes_on_from_a_saved_chunk_policy(tmp_path):
+    parts = chunks(learning_rate=3e-3, lr_schedule="constant").run(15)
+    saved = load_policy(save_policy(parts.learner.policy, tmp_path))
+    again = chunks()
+    again.learner.policy.load_state_dict(saved.state_dict())
+    again.run(1)
+    first, last = (parts.log[i]["loss/flow"] for i in (0, -1))
+    assert last < 0.8 * first
+    assert again.log[0]["loss/flow"] < (first + last) / 2
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
+        ({"lr_schedule": "step"}, "lr_schedule is 'step'; it must be linear or cosine or constant"),
+        ({"ema_decay": 1.0}, r"ema_decay is 1.0; it must lie in \[0, 1\)"),
+        ({"image_jitter": -0.1}, "image_jitter is -0.1; it must not be negative"),
+        ({"matmul_precision": "fp8"}, "matmul_precision is 'fp8'; it must be fp32 or bf16"),
         ({"loss": "l1"}, "loss is 'l1'; it must be nll or mse"),
         ({"length": 0}, "length is 0; it must be at least 1"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0; it must be greater than 0"),
