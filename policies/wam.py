@@ -1,17 +1,17 @@
 """A world-action policy: the chunk of actions, and what the camera will see after them, in one sequence.
 
 Source: GigaWorld-Policy (arXiv:2603.17240 and 2607.13960), the action-centred design. The sequence is `[state |
-reference image | action | future]`, state and image being the prefix of a `vla`; flow matching makes actions and future,
-each at a noise level of its own. The mask says who may see whom besides the prefix and itself:
+reference image | action | future]`, state and image being the prefix of a `vla`; flow matching makes actions and
+future, each at a noise level of its own. The mask says who may see whom besides the prefix and itself:
 
 | mask | action sees | future sees | |
 | --- | --- | --- | --- |
-| `gigaworld` | | action | the future follows from the (noisy) actions, and costs nothing where only actions are wanted |
+| `gigaworld` | | action | the future follows from the (noisy) actions; actions alone cost nothing more |
 | `fastwam` | | | the future only shapes what the prefix tells (FastWAM) |
 | `none` | future | action | both are one block, so actions cannot be had without imagining the future as well |
 
-The future is made of latents of a small autoencoder, which is trained on the demonstrations' pictures when the policy is
-fitted, and frozen. Each of its tokens is given the present latent at its place beside its noise: what stays is told.
+The future is made of latents of a small autoencoder, which is trained on the demonstrations' pictures when the policy
+is fitted, and frozen. Each of its tokens is given the present latent at its place beside its noise: what stays is told.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class WAM(VLA):
         rows, columns = self.autoencoder.grid
         if rows % PATCH or columns % PATCH:
             raise RobotRLError(
-                f"policy=wam needs pictures whose sides are multiples of 16 by powers of two, but '{self.camera}' gives "
-                f"{spec.obs[self.camera].shape[1:]}. Use env.pixels.height=64 env.pixels.width=64."
+                f"policy=wam needs pictures whose sides are multiples of 16 by powers of two, but '{self.camera}' "
+                f"gives {spec.obs[self.camera].shape[1:]}. Use env.pixels.height=64 env.pixels.width=64."
             )
         self.places = (rows // PATCH) * (columns // PATCH)
         latent = self.wam.latent_channels * PATCH * PATCH

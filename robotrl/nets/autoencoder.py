@@ -16,8 +16,8 @@ SIDE = 8
 class Autoencoder(nn.Module):
     """uint8 pictures `[B, C, H, W]` to latents `[B, channels, h, w]` of mean 0 and deviation 1, and back.
 
-    Strided convolutions halve a picture until its shorter side has 8 rows; nearest-neighbour upsampling and convolutions
-    undo it. It is trained once, by `fit`, and frozen.
+    Strided convolutions halve a picture until its shorter side has 8 rows; nearest-neighbour upsampling and
+    convolutions undo it. It is trained once, by `fit`, and frozen.
 
     Args:
         shape: `(C, H, W)`, sides that halve without a rest.

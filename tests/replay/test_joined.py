@@ -30,9 +30,7 @@ def test_a_folder_stands_for_itself_or_for_the_data_sets_directly_below(folder):
     joined = opened(folder)
     assert isinstance(joined, JoinedDatasets)
     assert len(joined) == len(EpisodeDataset(folder / "one")) + len(EpisodeDataset(folder / "two"))
-    with pytest.raises(
-        RobotRLError, match=r"no data set in .*notes.*: no meta/info.json in it or in a folder directly"
-    ):
+    with pytest.raises(RobotRLError, match="notes is not a LeRobotDataset"):
         opened(folder / "notes")
 
 
