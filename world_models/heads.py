@@ -47,9 +47,9 @@ class TwoHotHead(nn.Module):
         """The number `[...]` that `logits [..., 255]` predict."""
         return two_hot_mean(logits, self.bins)
 
-    def loss_of(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Cross-entropy `[...]` of `logits [..., 255]` with the two-hot `target [...]`."""
-        return two_hot_loss(logits, target, self.bins)
+    def loss_of(self, logits: Tensor, *targets: Tensor) -> Tensor:
+        """Cross-entropies `[...]` of `logits [..., 255]` with two-hot `targets [...]`, added up."""
+        return two_hot_loss(logits, torch.stack(targets, -1), self.bins)
 
 
 class ContinueHead(nn.Module):

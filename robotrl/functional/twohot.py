@@ -5,8 +5,11 @@ Source: Hafner et al. 2025, "Mastering diverse control tasks through world model
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def symlog(x: Tensor) -> Tensor:
@@ -50,16 +53,46 @@ def two_hot(x: Tensor, bins: Tensor) -> Tensor:
 
 
 def two_hot_loss(logits: Tensor, target: Tensor, bins: Tensor) -> Tensor:
-    """Cross-entropy `[...]` in nats between the two-hot `target [...]` and `logits [..., K]`.
+    """Cross-entropy in nats between two-hot targets and `logits [..., K]`; no `[..., K]` target is made.
 
-    Only the two bins that carry weight are read, so no `[..., K]` target is made.
+    Args:
+        logits: `[..., K]`.
+        target: `[...]`; or `[..., M]`, several to be fitted at once, whose cross-entropies are added.
+        bins: `[K]`.
+
+    Returns:
+        `[...]`, differentiable by the logits.
     """
-    target = target.detach().clamp(bins[0], bins[-1])
-    upper = torch.searchsorted(bins, target.contiguous()).clamp_(1, len(bins) - 1)
-    low, high = bins[upper - 1], bins[upper]
-    weight = (target - low) / (high - low)
-    pair = logits.gather(-1, torch.stack([upper - 1, upper], -1))
-    return torch.logsumexp(logits, -1) - (1.0 - weight) * pair[..., 0] - weight * pair[..., 1]
+    target = target.detach()
+    several = target if target.dim() == logits.dim() else target.unsqueeze(-1)
+    loss: Tensor = _TwoHotLoss.apply(logits, several, bins)  # type: ignore[no-untyped-call]  # as all of autograd
+    return loss
+
+
+class _TwoHotLoss(torch.autograd.Function):
+    """Autograd would take the softmax once for each target, and make a `[..., K]` of zeros for what is read of it."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, target: Tensor, bins: Tensor) -> Tensor:
+        """`M logsumexp(logits)`, less the logits of each target's two bins by their weights."""
+        target = target.clamp(bins[0], bins[-1])
+        upper = torch.searchsorted(bins, target.contiguous()).clamp_(1, len(bins) - 1)
+        low, high = bins[upper - 1], bins[upper]
+        weight = (target - low) / (high - low)
+        total = torch.logsumexp(logits, -1)
+        ctx.save_for_backward(logits, total, upper, weight)
+        fitted = torch.lerp(logits.gather(-1, upper - 1), logits.gather(-1, upper), weight)
+        return total * target.shape[-1] - fitted.sum(-1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        """M times the softmax, less the targets."""
+        logits, total, upper, weight = ctx.saved_tensors
+        grad = grad.unsqueeze(-1)
+        out = (logits - total.unsqueeze(-1)).exp_().mul_(grad * upper.shape[-1])
+        out.scatter_add_(-1, upper - 1, grad * (weight - 1.0))
+        return out.scatter_add_(-1, upper, -grad * weight), None, None
 
 
 def two_hot_mean(logits: Tensor, bins: Tensor) -> Tensor:
@@ -70,7 +103,8 @@ def two_hot_mean(logits: Tensor, bins: Tensor) -> Tensor:
     """
     probs = torch.softmax(logits, -1)
     half = len(bins) // 2
-    return ((probs[..., half + 1 :] - probs[..., :half].flip(-1)) * bins[half + 1 :]).sum(-1)
+    mean: Tensor = (probs[..., half + 1 :] - probs[..., :half].flip(-1)) @ bins[half + 1 :]
+    return mean
 
 
 __all__ = ["symexp", "symexp_bins", "symlog", "two_hot", "two_hot_loss", "two_hot_mean"]

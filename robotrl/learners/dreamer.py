@@ -244,7 +244,7 @@ class Dreamer:
         log_prob, entropy = self.policy.log_prob_and_entropy(self.policy.actor(features[:-1]), raw)
         losses = {
             "policy": -weight * (log_prob * advantage + c.entropy_coef * entropy),
-            "value": weight * (self.critic.loss_of(logits[:-1], returns) + self.critic.loss_of(logits[:-1], slow)),
+            "value": weight * self.critic.loss_of(logits[:-1], returns, slow),
         }
         metrics = {
             "policy/entropy": entropy.detach().mean(),
@@ -274,7 +274,7 @@ class Dreamer:
         features = seen.latents.features[:-1]
         logits = self.critic(features)
         slow = self.slow_critic.mean(features).detach()
-        return self.critic.loss_of(logits, returns) + self.critic.loss_of(logits, slow)
+        return self.critic.loss_of(logits, returns, slow)
 
     def state_dict(self) -> StateDict:
         """Weights, optimiser, range of returns, and the weights to roll back to."""

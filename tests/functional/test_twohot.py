@@ -48,3 +48,14 @@ def test_the_loss_is_the_cross_entropy_with_the_two_hot_target():
     logits, target = torch.randn(7, 255), torch.randn(7) * 50.0
     expected = -(two_hot(target, BINS) * torch.log_softmax(logits, -1)).sum(-1)
     torch.testing.assert_close(two_hot_loss(logits, target, BINS), expected)
+
+
+def test_the_losses_of_several_targets_add_up_and_so_do_their_gradients():
+    logits = torch.randn(7, 255, dtype=torch.float64, requires_grad=True)
+    targets, bins = torch.randn(7, 2, dtype=torch.float64) * 50.0, BINS.double()
+    weights = torch.rand(7, dtype=torch.float64)
+    expected = -sum((two_hot(t, bins) * torch.log_softmax(logits, -1)).sum(-1) for t in targets.unbind(-1))
+    loss = two_hot_loss(logits, targets, bins)
+    torch.testing.assert_close(loss, expected)
+    (by_hand,), (by_autograd,) = (torch.autograd.grad((weights * x).sum(), logits) for x in (loss, expected))
+    torch.testing.assert_close(by_hand, by_autograd)
