@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from robotrl.policies.lerobot_config import LeRobotConfig
 from robotrl.policies.vla_config import VLAConfig, WAMConfig
 from robotrl.types import RobotRLError
 
@@ -96,6 +97,8 @@ class PolicyConfig:
     """How a `planner` plans."""
     vla: VLAConfig = field(default_factory=VLAConfig)
     """What a `vla` is made of."""
+    lerobot: LeRobotConfig = field(default_factory=LeRobotConfig)
+    """Which of LeRobot's policies a `lerobot` is."""
     wam: WAMConfig = field(default_factory=WAMConfig)
     """What a `wam` predicts beside."""
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from robotrl.policies import build_policy
 from robotrl.policies.config import PlannerConfig, PolicyConfig
+from robotrl.policies.lerobot_config import LeRobotConfig
 from robotrl.policies.stochastic import StochasticPolicy
 from robotrl.policies.vla_config import VLAConfig, WAMConfig
 from robotrl.types import EnvSpec, RobotRLError
@@ -26,7 +27,7 @@ from robotrl.types import EnvSpec, RobotRLError
 FORMAT_VERSION = 1
 DESCRIPTION, WEIGHTS = "policy.json", "model.safetensors"
 _MAX_JSON = 1 << 20
-_PARTS: dict[str, Any] = {"planner": PlannerConfig, "vla": VLAConfig, "wam": WAMConfig}
+_PARTS: dict[str, Any] = {"planner": PlannerConfig, "lerobot": LeRobotConfig, "vla": VLAConfig, "wam": WAMConfig}
 
 
 def save_policy(
@@ -47,13 +48,11 @@ def save_policy(
 
     directory = Path(path)
     directory.mkdir(parents=True, exist_ok=True)
-    description: dict[str, Any] = {
-        "format_version": FORMAT_VERSION,
-        "config": asdict(policy.config),
-        "env": policy.spec.to_json(),
-        "meta": meta or {},
-    }
+    description: dict[str, Any] = {"format_version": FORMAT_VERSION, **describe(policy), "meta": meta or {}}
     description["checksum"] = _checksum_of_json(description)
+    for name, content in getattr(policy, "files", {}).items():  # what is needed to build it
+        (directory / name).parent.mkdir(exist_ok=True)
+        _replace(directory / name, content)
     # Each file vouches for itself, so a crash between two leaves files that load.
     for file, state in {
         **{f"{name}.safetensors": t for name, t in (beside or {}).items()},
@@ -78,6 +77,8 @@ def load_policy(path: str | Path) -> StochasticPolicy:
     with _readable(directory):
         data = _read_description(directory)
         config, spec = _policy_config(data["config"]), EnvSpec.from_json(data["env"])
+        if (directory / "vlm").is_dir():
+            config.lerobot.vlm = str(directory / "vlm")
         with torch.device("meta"):
             expected = build_policy(config, spec).state_dict()
         weights = _read_weights(directory / WEIGHTS, expected)
@@ -104,12 +105,31 @@ def read_beside(path: str | Path, name: str, expected: Mapping[str, Tensor]) -> 
         return _read_weights(directory / f"{name}.safetensors", expected)
 
 
+def describe(policy: StochasticPolicy) -> dict[str, Any]:
+    """What `from_description` builds the same policy of, but for its weights; JSON-ready."""
+    return {"config": asdict(policy.config), "env": policy.spec.to_json()}
+
+
+def from_description(data: Mapping[str, Any]) -> StochasticPolicy:
+    """An untrained policy like the one that `describe` was called with; no code that it names is run.
+
+    Raises:
+        RobotRLError: it names what this RobotRL does not know.
+    """
+    return build_policy(_policy_config(data["config"]), EnvSpec.from_json(data["env"]))
+
+
 def find_policy(path: str | Path) -> Path:
     """The policy directory that `path` means: itself, or `policy/final` or `policy/best` of a run directory."""
     root = Path(path)
     for candidate in (root, root / "policy" / "final", root / "policy" / "best", root / "final", root / "best"):
         if (candidate / DESCRIPTION).is_file():
             return candidate
+    if (root / "config.json").is_file() and (root / WEIGHTS).is_file():
+        raise RobotRLError(
+            f"{root} looks like a LeRobot checkpoint. Make it a RobotRL policy first: "
+            f"robotrl convert policy_dir={root} to=robotrl env=<id> out=<new folder>"
+        )
     raise RobotRLError(
         f"There is no policy in {root}: no policy.json in it, in policy/final or in policy/best. "
         "Give a policy directory or the directory of a run that has saved one."
@@ -209,7 +229,9 @@ def _policy_config(data: dict[str, Any]) -> PolicyConfig:
             )
         parts[name] = part(**values)
     config = PolicyConfig(**data | parts)
-    if config.vla.backbone is not None:  # what is read is never chosen by a file either
+    if any(
+        name is not None for name in (config.vla.backbone, config.lerobot.path, config.lerobot.vlm)
+    ):  # what is read is never chosen by a file either
         raise ValueError("it names a folder to read weights from, which saved policies do not")
     if ":" in config.kind:  # an import string: what is imported is never chosen by a file
         raise RobotRLError(

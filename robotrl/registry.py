@@ -121,6 +121,7 @@ policies = Registry(
         "rssm": "robotrl.policies.rssm:RSSMPolicy",
         "planner": "robotrl.policies.planner:Planner",
         "vla": "robotrl.policies.vla:VLA",
+        "lerobot": "robotrl.policies.lerobot:LeRobotPolicy",
         "wam": "robotrl.policies.wam:WAM",
     },
 )

@@ -18,6 +18,8 @@ VERBS = {
     "collect": "record a policy's episodes as a LeRobotDataset",
     "teleop": "move a robot by hand and record it",
     "data": "look at data sets, merge, convert and repair them",
+    "preflight": "whether a policy belongs to an env and to a data set",
+    "convert": "a LeRobot checkpoint as a RobotRL policy, and a RobotRL policy for LeRobot",
     "play": "watch a task of the tabletop suite being done, as a film or in a window",
     "list": "envs, tasks, learners, policies, presets, runs",
     "tune": "search hyper-parameters",

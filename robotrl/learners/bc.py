@@ -59,6 +59,8 @@ class BCConfig:
     """`bf16`: forward and backward passes in bfloat16 where PyTorch's autocast deems it safe."""
     loss_coefs: dict[str, float] | None = None
     """Weights of a chunk policy's losses; those not named count 1."""
+    weight_by: str | None = None
+    """Of chunk policies: a field of the data, one number a step, by which the losses of each sample are weighed."""
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "max_grad_norm"):
@@ -168,7 +170,24 @@ class BC:
         """Of a chunk policy, on windows; actions behind an episode's end do not count."""
         obs = {name: self._augmented(value[0]) for name, value in group(rows, "obs").items()}
         errors = self.student.errors(obs, rows)
-        return {name: (e.value * e.valid).sum() / e.valid.sum().clamp(min=1) for name, e in errors.items()}
+        weight = self._weight(rows)
+        counts = {name: e.valid if weight is None else e.valid * weight for name, e in errors.items()}
+        least = 1.0 if weight is None else 1e-8
+        return {
+            name: (e.value * counts[name]).sum() / counts[name].sum().clamp(min=least) for name, e in errors.items()
+        }
+
+    def _weight(self, rows: Batch) -> Tensor | None:
+        """Of each sample `[B]`; None: all count alike."""
+        name = self.config.weight_by
+        if name is None:
+            return None
+        if name not in rows:
+            raise RobotRLError(
+                f"learner.weight_by is '{name}', but the data have {', '.join(k for k in rows if '/' not in k)}. Name "
+                "a field with one number a step."
+            )
+        return rows[name].float().flatten()
 
     def _augmented(self, values: Tensor) -> Tensor:
         """Pictures `[B, C, H, W]` shifted and recoloured at random; other groups as they are."""

@@ -215,7 +215,7 @@ def strip(text: str, colour: tuple[float, float, float], width: int) -> Picture:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width / 100, STRIP / 100), dpi=100, facecolor=colour)
-    canvas = FigureCanvasAgg(figure)
+    canvas: Any = FigureCanvasAgg(figure)
     wrapped = textwrap.shorten(text, 2 * (width // 6), placeholder=" ...")
     lines = "\n".join(textwrap.wrap(wrapped, max(8, width // 6))[:2])
     figure.text(4 / width, 0.5, lines, color="white", size=7.2, va="center", ha="left", linespacing=1.15)

@@ -20,6 +20,8 @@ SMALLER = {
     "play": "width=64 height=64",
     "list": "",
     "doctor": "",
+    "preflight": "env.time_limit=30",
+    "convert": "",
 }
 """What makes an example take a second; the later of two values for a key counts."""
 
@@ -46,6 +48,8 @@ def test_the_examples_of_help_run_one_after_the_other(program):
         "data",
         "play",
         "list",
+        "preflight",
+        "convert",
     ):  # doctor's and teleop's are about this machine and its keyboard; tests of their own run them
         example = importlib.import_module(f"robotrl.cli.{verb}").EXAMPLE
         words = shlex.split(example)
