@@ -25,7 +25,9 @@ from robotrl.policies.lerobot_checkpoint import check_sizes, read_checkpoint, re
 from robotrl.policies.lerobot_norm import Norm
 from robotrl.policies.lerobot_parts import (
     ACTION,
+    TASK,
     Parts,
+    bag_of_words,
     from_checkpoint,
     from_saved,
     imagenet,
@@ -54,11 +56,13 @@ class LeRobotPolicy(ChunkPolicy):
         else:
             parts = make_new(config, spec)
         features, made = parts.features, parts.config
-        groups = feature_groups(features, parts.rename, settings.rename, config.groups, spec)
+        told = {TASK: settings.instruction} if parts.told else {}
+        read = {name: feature for name, feature in features.items() if name not in told}
+        groups = feature_groups(read, parts.rename, settings.rename, config.groups, spec)
         reads_task = bool(parts.words)
-        check_features(
-            parts.what, features, groups, parts.action, spec, task=settings.instruction if reads_task else ""
-        )
+        task = settings.instruction if reads_task or told else ""
+        check_features(parts.what, read, groups, parts.action, spec, task=task)
+        groups |= told
         own = replace(settings, path=None, vlm=None, settings={}, saved=parts.to_json())
         steps = int(made.n_action_steps)
         super().__init__(
@@ -68,6 +72,7 @@ class LeRobotPolicy(ChunkPolicy):
         self.groups = groups
         """LeRobot's feature to the observation group behind it, in LeRobot's order."""
         self.instruction = settings.instruction if reads_task else None
+        self.told = TASK if told else None
         self.obs_groups = (*groups.values(), *([settings.instruction] if reads_task else []))
         self.made, self.vlm = made, parts.vlm
         self.norms = nn.ModuleDict({_key(f): Norm(*norm, eps=parts.eps) for f, norm in parts.norms().items()})
@@ -93,7 +98,8 @@ class LeRobotPolicy(ChunkPolicy):
     @property
     def fit_windows(self) -> Mapping[str, Sequence[int]]:
         """Numbers and actions of the present step."""
-        numbers = {f"obs/{group}": (0,) for group in self.groups.values() if not is_image(self.spec.obs[group])}
+        kinds = {group: self.spec.obs[group] for feature, group in self.groups.items() if feature != self.told}
+        numbers = {f"obs/{group}": (0,) for group, array in kinds.items() if not is_image(array)}
         return {**numbers, "action": (0,)}
 
     def fit(self, rows: Batch) -> None:
@@ -103,7 +109,8 @@ class LeRobotPolicy(ChunkPolicy):
             RobotRLError: the policy has statistics of its own, and these data are others.
         """
         keep = bool(self.fitted) and self.config.lerobot.statistics == "checkpoint"
-        found = {f: rows[f"obs/{g}"][0] for f, g in self.groups.items() if f"obs/{g}" in rows and not self._visual(f)}
+        counted = {f: g for f, g in self.groups.items() if f != self.told and not self._visual(f)}
+        found = {f: rows[f"obs/{g}"][0] for f, g in counted.items() if f"obs/{g}" in rows}
         found[ACTION] = rows["action"][0].flatten(1)
         strange = []
         for feature, values in found.items():
@@ -144,7 +151,7 @@ class LeRobotPolicy(ChunkPolicy):
         if self.n_obs_steps > 1:
             for group in self.groups.values():
                 spec = self.spec.obs[group]
-                kind = torch.uint8 if is_image(spec) else torch.float32
+                kind = getattr(torch, spec.dtype)
                 state[f"past/{group}"] = torch.zeros(
                     num_envs, self.n_obs_steps, *spec.shape, dtype=kind, device=self.actions.low.device
                 )
@@ -176,7 +183,7 @@ class LeRobotPolicy(ChunkPolicy):
         """What LeRobot's policy is given: normalised features by its names, and the tokens of the task."""
         batch: dict[str, Any] = {}
         for feature, group in self.groups.items():
-            values = obs[group].float() / 255 if self._visual(feature) else obs[group].float()
+            values = self._values(feature, obs[group])
             if self.type in TIMED and self.n_obs_steps == 1:
                 values = values.unsqueeze(1)
             batch[feature] = self.norms[_key(feature)](values)
@@ -192,6 +199,14 @@ class LeRobotPolicy(ChunkPolicy):
     def files(self) -> dict[str, bytes]:
         """Small files beside the weights that the policy needs to be built again."""
         return vlm_files(self.vlm) if self.vlm is not None else {}
+
+    def _values(self, feature: str, values: Tensor) -> Tensor:
+        """An observation group as the numbers that LeRobot's feature has."""
+        if self._visual(feature):
+            return values.float() / 255
+        return (
+            bag_of_words(values, self.made.input_features[feature].shape[0]) if self.told == feature else values.float()
+        )
 
     def _visual(self, feature: str) -> bool:
         return feature.startswith("observation.image")

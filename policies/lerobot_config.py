@@ -32,6 +32,9 @@ class LeRobotConfig:
     """The observation group of word tokens that becomes LeRobot's `task`."""
     words: list[str] = field(default_factory=list)
     """The words behind those tokens, from token 2 on; empty: those of the tabletop suite."""
+    tell_task: bool = False
+    """Of a new ACT or Diffusion policy, which read no words: give it the instruction as a bag of words, as LeRobot's
+    feature `observation.environment_state`."""
     statistics: str = "checkpoint"
     """What numbers are normalised by when a checkpoint is trained further: those it came with (`checkpoint`), to which
     the data have to be alike, or those of the `data`."""

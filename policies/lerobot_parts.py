@@ -21,12 +21,15 @@ from torch import Tensor
 from robotrl.data.schema import key_of
 from robotrl.nets.network import is_image
 from robotrl.policies.config import PolicyConfig
+from robotrl.policies.language import PAD, Vocabulary, tabletop_words
 from robotrl.policies.lerobot_checkpoint import MODES, STATISTICS, WORDS, Checkpoint
 from robotrl.policies.lerobot_config import TYPES, LeRobotConfig
 from robotrl.registry import nearest
 from robotrl.types import EnvSpec, Obs, RobotRLError
 
 ACTION, STATE = "action", "observation.state"
+TASK = "observation.environment_state"
+"""Where a policy without words is told its task, if the user wants that."""
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "min": (0.0,) * 3, "max": (1.0,) * 3}
 """Statistics of pictures that LeRobot trains new policies with."""
 FORCED = {
@@ -65,6 +68,8 @@ class Parts:
     """Their values, where they are known."""
     vlm: str | None = None
     instruction_words: list[str] = field(default_factory=list)
+    told: bool = False
+    """Whether `observation.environment_state` is the instruction as a bag of words."""
 
     @property
     def features(self) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -105,7 +110,7 @@ class Parts:
         config = {key: value for key, value in config.items() if not (key == "vlm_model_name" and value is None)}
         return {
             "config": config, "rename": self.rename, "words": self.words, "modes": self.modes, "eps": self.eps,
-            "kept": self.kept,
+            "kept": self.kept, "told": self.told,
         }  # fmt: skip
 
 
@@ -181,7 +186,7 @@ def from_saved(settings: LeRobotConfig) -> Parts:
     what = f"the saved policy ({config['type']})"
     return Parts(
         what, _config(config, vlm, what), dict(data["rename"]), words, modes, float(data["eps"]), kept, {}, vlm,
-        settings.words,
+        settings.words, bool(data.get("told", False)),
     )  # fmt: skip
 
 
@@ -204,18 +209,24 @@ def make_new(config: PolicyConfig, spec: EnvSpec) -> Parts:
                 "together with env.groups={state: [state, " + group + "], ...}, or leave it out with policy.groups."
             )
         inputs[name] = {"type": kind, "shape": list(array.shape)}
+    told = settings.tell_task and settings.type in ("act", "diffusion")
+    if told:
+        size = len(settings.words or tabletop_words()) + 2
+        inputs[TASK] = {"type": "ENV", "shape": [size]}
     outputs = {ACTION: {"type": "ACTION", "shape": list(spec.action.shape)}}
     said = {"type": settings.type, "input_features": inputs, "output_features": outputs}
     words = _new_words(settings)
     vlm = _vlm(settings.settings, words, settings, f"policy.lerobot.type={settings.type}")
     made = _config(said | settings.settings, vlm, f"policy.lerobot.type={settings.type}", trusted=settings.settings)
     modes = {kind: mode.value for kind, mode in made.normalization_mapping.items()}
-    parts = Parts(settings.type, made, {}, words, modes, vlm=vlm, instruction_words=settings.words)
+    parts = Parts(settings.type, made, {}, words, modes, vlm=vlm, instruction_words=settings.words, told=told)
     for step in words:
         if step["name"] == "tokenizer_processor":
             step["config"]["max_length"] = made.tokenizer_max_length
             step["config"]["padding"] = getattr(made, "pad_language_to", "max_length")
     for name, (kind, shape) in {**parts.features, ACTION: ("ACTION", parts.action)}.items():
+        if told and name == TASK:
+            continue
         if kind != "VISUAL":
             parts.kept[name] = {statistic: list(shape) for statistic in STATISTICS}
         elif modes.get("VISUAL", "IDENTITY") in ("MEAN_STD", "MIN_MAX"):
@@ -309,8 +320,6 @@ def task_steps(parts: Parts, folder: str | None) -> Callable[[Tensor, Mapping[st
     Raises:
         RobotRLError: the tokenizer cannot be made.
     """
-    from robotrl.policies.language import Vocabulary, tabletop_words
-
     assert folder is not None
     steps = []
     with _readable(folder):
@@ -338,6 +347,14 @@ def task_steps(parts: Parts, folder: str | None) -> Callable[[Tensor, Mapping[st
     return tell
 
 
+def bag_of_words(tokens: Tensor, size: int) -> Tensor:
+    """Which of `size` words occur in `tokens [..., L]`: `[..., size]` of 0 and 1."""
+    found = torch.zeros(*tokens.shape[:-1], size, device=tokens.device)
+    found.scatter_(-1, tokens.clamp(0, size - 1), 1.0)
+    found[..., PAD] = 0.0
+    return found
+
+
 @contextmanager
 def _readable(folder: str) -> Iterator[None]:
     try:
@@ -358,4 +375,16 @@ def library_of_steps() -> Any:
     return Names
 
 
-__all__ = ["ACTION", "STATE", "Parts", "from_checkpoint", "from_saved", "imagenet", "library", "make_new", "task_steps"]
+__all__ = [
+    "ACTION",
+    "STATE",
+    "TASK",
+    "Parts",
+    "bag_of_words",
+    "from_checkpoint",
+    "from_saved",
+    "imagenet",
+    "library",
+    "make_new",
+    "task_steps",
+]

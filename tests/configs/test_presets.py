@@ -18,8 +18,14 @@ from tests.runners.conftest import IMITATES
 MORE = {
     "ailboost": ["learner.member_env_steps=16"],
     "dreamer": ["schedule.rollout_steps=4", "learner.batch_length=3", "total_env_steps=64"],
+    "bc/act": [
+        "learner.batch_size=2",
+        *(f"policy.lerobot.settings.{name}=16" for name in ("dim_model", "dim_feedforward", "latent_dim")),
+        *(f"policy.lerobot.settings.{name}=1" for name in ("n_heads", "n_encoder_layers", "n_vae_encoder_layers")),
+    ],
+    "bc/diffusion": ["learner.batch_size=2", "policy.lerobot.settings.down_dims=[16,32]"],
 }
-"""Settings without which one iteration of a learner's preset makes no update."""
+"""Settings without which one iteration of a learner's preset (or of that preset) makes no update, or takes a minute."""
 ALL = [(learner, preset) for learner in learners.names() for preset in presets(learner)]
 
 
@@ -44,7 +50,7 @@ def test_a_preset_composes_builds_and_runs_an_iteration(learner, preset, tmp_pat
     if learner in IMITATES or getattr(config.learner, "demo_ratio", 0.0) > 0.0:
         env = build_env(compose([*words, *short]).env, num_envs=1, seed=0, num_threads=1)
         short.append(f"replay.demos={write_demos(tmp_path / 'demos', env)}")
-    run = Run.create(compose([*words, *short, *MORE.get(learner, [])]))
+    run = Run.create(compose([*words, *short, *MORE.get(learner, MORE.get(f"{learner}/{preset}", []))]))
     with run:
         train(**run.parts())
         assert finish(run) == 0

@@ -40,6 +40,26 @@ def learner_of(kind, folder, **config):
     return BC(policy, SPEC, config, num_envs=1)
 
 
+@pytest.mark.parametrize("kind", ["act", "diffusion"])
+def test_a_policy_without_words_can_be_told_its_task_as_a_bag_of_them(kind):
+    settings = LeRobotConfig(type=kind, settings=SMALL[kind], tell_task=True)
+    policy = build_policy(PolicyConfig(kind="lerobot", lerobot=settings), SPEC)
+    policy.fit(batch_for(policy)["fit"])
+    again = build_policy(policy.config, SPEC)
+    again.load_state_dict(policy.state_dict())
+    again.eval()
+    obs = observation(1, 0)
+    other = {**obs, "instruction": obs["instruction"].roll(1, -1).clamp(min=5)}
+
+    def act(seen):
+        torch.manual_seed(0)
+        return again.act(seen, again.initial_state(1), explore=False)[1]["chunk"]
+
+    assert again.groups["observation.environment_state"] == "instruction"
+    assert not torch.equal(act(obs), act(other))
+    assert sum(value.value.mean() for value in again.errors(obs, batch_for(again, 1)["demos"]).values()).isfinite()
+
+
 @pytest.mark.parametrize("kind", ["act", "diffusion", "smolvla"])
 def test_its_losses_fall_on_a_batch_it_sees_again_and_again_and_it_acts_within_bounds(kind, tmp_path):
     learner = learner_of(kind, tmp_path)
