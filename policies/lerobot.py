@@ -68,7 +68,7 @@ class LeRobotPolicy(ChunkPolicy):
         super().__init__(
             replace(config, lerobot=own), spec, chunk_size=int(getattr(made, "chunk_size", steps)), execute_steps=steps
         )
-        self.type, self.n_obs_steps = parts.config.type, int(made.n_obs_steps)
+        self.policy_type, self.n_obs_steps = parts.config.type, int(made.n_obs_steps)
         self.groups = groups
         """LeRobot's feature to the observation group behind it, in LeRobot's order."""
         self.instruction = settings.instruction if reads_task else None
@@ -80,7 +80,7 @@ class LeRobotPolicy(ChunkPolicy):
         self.losses = lerobot_losses.names(self.model)
         self._tell = task_steps(parts, self.vlm) if reads_task else None
         for feature, values in (parts.statistics or imagenet(parts)).items():
-            self.norms[_key(feature)].load(values)
+            self.norm(feature).load(values)
         self.fitted.fill_(bool(parts.statistics))
         if bool(parts.statistics) and not self.fitted.is_meta:
             self._check_action_scale(parts.what)
@@ -114,7 +114,7 @@ class LeRobotPolicy(ChunkPolicy):
         found[ACTION] = rows["action"][0].flatten(1)
         strange = []
         for feature, values in found.items():
-            norm = self.norms[_key(feature)]
+            norm = self.norm(feature)
             if keep:
                 strange += [f"'{feature}' {text}" for text in norm.differences(values.flatten(1).float())]
             else:
@@ -138,7 +138,7 @@ class LeRobotPolicy(ChunkPolicy):
             obs = {**obs, self.instruction: rows[f"obs/{self.instruction}"][0]}
         batch = self.inputs(obs)
         action = rows["action"].flatten(2).transpose(0, 1)
-        batch[ACTION] = self.norms[_key(ACTION)](action)
+        batch[ACTION] = self.norm(ACTION)(action)
         batch["action_is_pad"] = ~rows["valid/action"].transpose(0, 1)
         self.model.train()
         return lerobot_losses.errors(self.model, batch)
@@ -177,28 +177,34 @@ class LeRobotPolicy(ChunkPolicy):
     def infer(self, obs: Obs, previous: Tensor | None, *, explore: bool) -> tuple[Tensor, Extras]:
         """See `ChunkPolicy.infer`; LeRobot's policies draw their noise either way."""
         chunk = self.model.predict_action_chunk(self.inputs(obs))
-        return self.norms[_key(ACTION)].inverse(chunk[:, : self.chunk_size].float()), {}
+        return self.norm(ACTION).inverse(chunk[:, : self.chunk_size].float()), {}
 
     def inputs(self, obs: Obs) -> dict[str, Any]:
         """What LeRobot's policy is given: normalised features by its names, and the tokens of the task."""
         batch: dict[str, Any] = {}
         for feature, group in self.groups.items():
             values = self._values(feature, obs[group])
-            if self.type in TIMED and self.n_obs_steps == 1:
+            if self.policy_type in TIMED and self.n_obs_steps == 1:
                 values = values.unsqueeze(1)
-            batch[feature] = self.norms[_key(feature)](values)
+            batch[feature] = self.norm(feature)(values)
         if self._tell is not None and self.instruction is not None:
             batch |= self._tell(obs[self.instruction], batch)
         return batch
 
     def statistics(self) -> dict[str, dict[str, Tensor]]:
         """What each of LeRobot's features is normalised by."""
-        return {f: self.norms[_key(f)].values() for f in [*self.groups, ACTION]}
+        return {f: self.norm(f).values() for f in [*self.groups, ACTION]}
 
     @property
     def files(self) -> dict[str, bytes]:
         """Small files beside the weights that the policy needs to be built again."""
         return vlm_files(self.vlm) if self.vlm is not None else {}
+
+    def norm(self, feature: str) -> Norm:
+        """How one of LeRobot's features is normalised."""
+        norm = self.norms[_key(feature)]
+        assert isinstance(norm, Norm)
+        return norm
 
     def _values(self, feature: str, values: Tensor) -> Tensor:
         """An observation group as the numbers that LeRobot's feature has."""
@@ -213,7 +219,7 @@ class LeRobotPolicy(ChunkPolicy):
 
     def _check_action_scale(self, what: str) -> None:
         """Refuse a policy whose actions are of another scale than the env's."""
-        low, high = self.norms[_key(ACTION)].range()
+        low, high = self.norm(ACTION).range()
         bounds = self.actions.low, self.actions.high
         span = bounds[1] - bounds[0]
         beyond = (low < bounds[0] - 0.1 * span) | (high > bounds[1] + 0.1 * span)

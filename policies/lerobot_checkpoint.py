@@ -79,8 +79,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         raise RobotRLError(f"{root} holds an adapter (PEFT), not a whole policy. Merge it into its base policy first.")
     if not (root / WEIGHTS).is_file():
         others = sorted(p.name for p in root.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl"))
-        found = f"only {others[0]}, a pickle, which can run code when it is read" if others else "nothing"
-        raise RobotRLError(f"{root} has no {WEIGHTS}, {found}. Save the policy with save_pretrained().")
+        there = f"only {others[0]}, a pickle, which can run code when it is read" if others else "nothing"
+        raise RobotRLError(f"{root} has no {WEIGHTS}, {there}. Save the policy with save_pretrained().")
     found = Checkpoint(root, config)
     if not (root / PRE).is_file() or not (root / POST).is_file():
         raise RobotRLError(

@@ -12,7 +12,7 @@ from lerobot.optim import AdamWConfig
 
 @PreTrainedConfig.register_subclass("robotrl")
 @dataclass
-class RobotRLConfig(PreTrainedConfig):  # type: ignore[misc]  # LeRobot has no types here
+class RobotRLConfig(PreTrainedConfig):
     """What the policy is, as RobotRL's `policy.json` says it; nothing of it is for users to set."""
 
     description: str = ""

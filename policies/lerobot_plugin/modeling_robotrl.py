@@ -20,7 +20,7 @@ from robotrl.types import Batch, Obs, State
 _WORD = re.compile(r"[a-z0-9]+")
 
 
-class RobotRLPolicy(PreTrainedPolicy):  # type: ignore[misc]  # LeRobot has no types here
+class RobotRLPolicy(PreTrainedPolicy):
     """Pictures as LeRobot gives them (floats in [0, 1]), features by its names, the task in words.
 
     `select_action` keeps the policy's state from call to call, for all rows alike; `reset` forgets it.

@@ -13,7 +13,7 @@ def make_robotrl_pre_post_processors(
     config: RobotRLConfig, dataset_stats: dict[str, dict[str, Any]] | None = None
 ) -> tuple[Any, Any]:
     """What LeRobot's factory asks for by this name."""
-    return make_default_pre_post_processors(config, dataset_stats)  # type: ignore[no-any-return]
+    return make_default_pre_post_processors(config, dataset_stats)
 
 
 __all__ = ["make_robotrl_pre_post_processors"]

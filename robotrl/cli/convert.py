@@ -54,7 +54,7 @@ def run(argv: list[str]) -> int:
     env = build_env(c.env, num_envs=1)
     try:
         checkpoint = replace(c.lerobot, path=c.policy_dir)
-        policy = build_policy(PolicyConfig(kind="lerobot", lerobot=checkpoint), env.env_spec)
+        policy = build_policy(PolicyConfig(kind="lerobot", lerobot=checkpoint), env.env_spec)  # type: ignore[attr-defined]
     finally:
         env.close()
     meta = {"env_config": asdict(c.env), "origin": str(Path(c.policy_dir).absolute())}
