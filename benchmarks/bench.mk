@@ -8,7 +8,8 @@ OFFPOLICY_SPEED := sac_vs_sb3_speed rlpd_critic_speed
 OFFPOLICY := sac_reference sample_efficient rlpd_sparse rlpd_ablation ailboost_one_demo ailboost_demos sac_pixels ailboost_pixels
 ONPOLICY_SPEED := props_cost
 ONPOLICY := twostep gridworld_sampling_error fixed_policy_sampling_error returns comblock comblock_images
-WORLD_MODELS := pets_mbpo
+WORLD_MODELS_SPEED := update_speed
+WORLD_MODELS := dreamer_state dreamer_pixels open_loop pets_mbpo
 TABLETOP := experts speed loader_vs_lerobot record
 
 .PHONY: bench-spine bench-spine-smoke bench-offpolicy bench-offpolicy-smoke bench-onpolicy bench-onpolicy-smoke \
@@ -47,11 +48,12 @@ bench-tabletop-smoke: ## run every claim of the suite `tabletop` with tiny sizes
 	for claim in $(TABLETOP); do $(PYTHON_BENCH) -m benchmarks.tabletop.$$claim --smoke || exit 1; done
 
 bench-world_models: ## measure what is missing of the suite `world_models`, then write docs/benchmarks.md
+	for claim in $(WORLD_MODELS_SPEED); do $(PYTHON_BENCH) -m benchmarks.world_models.$$claim || exit 1; done
 	for claim in $(WORLD_MODELS); do $(PYTHON_BENCH) -m benchmarks.world_models.$$claim --jobs $(JOBS) || exit 1; done
 	$(PYTHON_BENCH) -m benchmarks.report
 
 bench-world_models-smoke: ## run every claim of the suite `world_models` with tiny sizes; publishes nothing
-	for claim in $(WORLD_MODELS); do $(PYTHON_BENCH) -m benchmarks.world_models.$$claim --smoke || exit 1; done
+	for claim in $(WORLD_MODELS_SPEED) $(WORLD_MODELS); do $(PYTHON_BENCH) -m benchmarks.world_models.$$claim --smoke || exit 1; done
 
 bench-report: ## write docs/benchmarks.md and its plots from the result files
 	$(PYTHON_BENCH) -m benchmarks.report

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import command, lib
-from benchmarks.offpolicy import sbx
+from benchmarks import command, lib, peers
 from benchmarks.targets import at_least, every, ratio
 
 REPEATS = 5
@@ -71,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     claim = "offpolicy/sac_vs_sb3_speed"
     opts = command.options(claim, __doc__ or "", argv)
     file = command.result(claim, opts, TARGET, NOTE)
-    python = None if opts.smoke else sbx.python(lib.WORK / "offpolicy" / "sbx")
+    python = None if opts.smoke else peers.SBX.python()
     for repeat in range(1 if opts.smoke else REPEATS):
         for name, (arm, threads, updates) in ARMS.items():
             if not (opts.smoke and arm == "eager_compiled"):

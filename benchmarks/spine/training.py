@@ -70,7 +70,12 @@ def robotrl(run_dir: Path, settings: Mapping[str, Any], *, threads: int | None) 
         arguments = [*command.ROBOTRL, "train", *overrides, f"run_dir={command.empty(run_dir)}"]
         command.execute(arguments, threads=threads, log=log)
         done.write_text(provenance.commit() + "\n", encoding="utf-8")
-    return Curve(robotrl_points(run_dir), done.read_text(encoding="utf-8").strip())
+    return Curve(robotrl_points(run_dir), commit_of(run_dir))
+
+
+def commit_of(run_dir: Path) -> str:
+    """The commit of the code that made a run of `robotrl`."""
+    return run_dir.with_name(run_dir.name + ".done").read_text(encoding="utf-8").strip()
 
 
 def robotrl_points(run_dir: Path, policy: str = "") -> list[Point]:

@@ -1,0 +1,44 @@
+"""Dreamer from pictures of 64 x 64: cartpole-swingup, one seed.
+
+python -m benchmarks.world_models.dreamer_pixels
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks import command, provenance
+from benchmarks.offpolicy import dmc
+from benchmarks.spine import training
+from benchmarks.targets import value
+from benchmarks.world_models import dreamer_state
+
+TASK, SEED, FRAMES, REPEAT = "cartpole-swingup", 0, 200_000, 4
+SHEETS = provenance.ROOT / "docs" / "images"
+"""Where sheets of predictions go that pages show."""
+TARGET = value(f"dreamer_pixels/{TASK}", ">=", 400.0, statistic="mean", n=1)
+NOTE = (
+    "preset=cpu on pictures of 64 x 64: size1m, batches of 8 sequences of 32 steps, one update for every four env "
+    "steps; every action is executed four times, so 50,000 env steps are 200,000 frames. The value is the mean return "
+    "of 10 episodes at the end of training, without exploration; one seed shows that it learns, no more."
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    claim = "world_models/dreamer_pixels"
+    opts = command.options(claim, __doc__ or "", argv, jobs=True)
+    file, work = command.result(claim, opts, TARGET, NOTE), command.work(claim, opts)
+    if not file.has(f"dreamer_pixels/{TASK}", SEED):
+        own = dreamer_state.settings(f"dmc/{TASK}", SEED, FRAMES // REPEAT)
+        own |= {"env.action_repeat": REPEAT, "env.pixels.height": 64, "env.pixels.width": 64}
+        own |= dreamer_state.SMOKE if opts.smoke else {}
+        curve = training.robotrl(work / TASK / f"seed{SEED}", own, threads=1)
+        dmc.record(file, "dreamer_pixels", TASK, SEED, curve)
+        sheet = (work if opts.smoke else SHEETS) / "dreamer_pixels.png"
+        words = [f"policy_dir={work / TASK / f'seed{SEED}'}", "episodes=4", f"predictions={sheet}"]
+        command.execute([*command.ROBOTRL, "eval", *words], log=work / "sheet.log")
+    return command.conclude(file)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

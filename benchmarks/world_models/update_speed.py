@@ -1,0 +1,70 @@
+"""Seconds of a Dreamer update at the smallest published size, against sheeprl's at the same sizes.
+
+python -m benchmarks.world_models.update_speed
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import command, lib, peers
+from benchmarks.targets import every, ratio, value
+
+REPEATS, UPDATES = 5, 10
+THREADS = (2, 1)
+TARGET = every(
+    [
+        value("robotrl/2_threads", "<=", 1.0, statistic="median", n=REPEATS),
+        ratio("sheeprl/2_threads", "robotrl/2_threads", ">=", 3.0, n=REPEATS),
+    ]
+)
+NOTE = (
+    "size1m on 24 observed numbers and 6 actions (walker), 16 sequences of 64 steps, imagination over 15 steps from "
+    "every state, float32; the value is the median of 10 updates in a process of its own, bound to as many cores as it "
+    "has threads. robotrl: batch from the replay, update, latent states written back. sheeprl: its `dreamer_v3_5` "
+    "(version 0.8.4, algo=dreamer_v3_5_1M), which is the same algorithm at the same sizes, on a batch that is there "
+    "already; missing where it could not be installed. Its torch.compile mode is not measured: on two cores it was "
+    "still compiling after minutes, since the loops over time are unrolled."
+)
+
+
+def appendix(data: dict[str, Any]) -> str:
+    """The ratios, for the report."""
+    median = {name: statistics.median(arm["values"]) for name, arm in data["arms"].items()}
+    found = []
+    for threads in THREADS:
+        ours, theirs = (median.get(f"{arm}/{threads}_threads") for arm in ("robotrl", "sheeprl"))
+        if ours and theirs:
+            found.append(f"with {threads} threads sheeprl takes {theirs / ours:.2f} times as long")
+    return ("; ".join(found) + ".") if found else ""
+
+
+def measure(file: lib.ResultFile, arm: str, threads: int, repeat: int, updates: int, python: Path | None) -> None:
+    """Time one arm in a process of its own, unless that is there."""
+    name = f"{arm}/{threads}_threads"
+    if file.has(name, repeat):
+        return
+    words = ["--arm", arm, "--updates", str(updates), "--threads", str(threads)]
+    record = command.worker("benchmarks.world_models.update_worker", *words, threads=threads, python=python)
+    file.record(name, repeat, record["seconds"], unit="s", wall_s=record["wall_s"])
+    command.say(f"{name} repeat {repeat}: {record['seconds']:.3f} s an update")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    claim = "world_models/update_speed"
+    opts = command.options(claim, __doc__ or "", argv)
+    file = command.result(claim, opts, TARGET, NOTE)
+    python = None if opts.smoke else peers.SHEEPRL.python()
+    for repeat in range(1 if opts.smoke else REPEATS):
+        for threads in THREADS:
+            measure(file, "robotrl", threads, repeat, 1 if opts.smoke else UPDATES, None)
+            if python is not None:
+                measure(file, "sheeprl", threads, repeat, UPDATES, python)
+    return command.conclude(file)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
