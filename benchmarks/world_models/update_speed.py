@@ -15,6 +15,7 @@ from benchmarks.targets import every, ratio, value
 
 REPEATS, UPDATES = 5, 10
 THREADS = (2, 1)
+PART = "part of robotrl/"
 TARGET = every(
     [
         value("robotrl/2_threads", "<=", 1.0, statistic="median", n=REPEATS),
@@ -39,6 +40,12 @@ def appendix(data: dict[str, Any]) -> str:
         ours, theirs = (median.get(f"{arm}/{threads}_threads") for arm in ("robotrl", "sheeprl"))
         if ours and theirs:
             found.append(f"with {threads} threads sheeprl takes {theirs / ours:.2f} times as long")
+    whole = median.get("robotrl/2_threads")
+    of = {name.split("/")[1]: s for name, s in median.items() if name.startswith(PART) and name.endswith("/2_threads")}
+    if whole and of:
+        shares = [f"{part} {seconds / whole:.2f}" for part, seconds in sorted(of.items(), key=lambda x: -x[1])]
+        rest = f"backward pass, optimiser, replay {1.0 - sum(of.values()) / whole:.2f}"
+        found.append(f"shares of an update with 2 threads: {', '.join([*shares, rest])}")
     return ("; ".join(found) + ".") if found else ""
 
 
@@ -50,6 +57,8 @@ def measure(file: lib.ResultFile, arm: str, threads: int, repeat: int, updates: 
     words = ["--arm", arm, "--updates", str(updates), "--threads", str(threads)]
     record = command.worker("benchmarks.world_models.update_worker", *words, threads=threads, python=python)
     file.record(name, repeat, record["seconds"], unit="s", wall_s=record["wall_s"])
+    for part, seconds in record["parts"].items():
+        file.record(f"{PART}{part}/{threads}_threads", repeat, seconds, unit="s")
     command.say(f"{name} repeat {repeat}: {record['seconds']:.3f} s an update")
 
 
