@@ -123,7 +123,7 @@ class RSSM(nn.Module):
     def imagine_step(self, deter: Tensor, stoch: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """The next state without an observation: `[B, D]` and a sample `[B, S]`."""
         deter = self.step(deter, stoch, self.embed_action(action))
-        return deter, sample_latents(self.prior(deter))
+        return deter, sample_one_hot(self._probs(self.prior_net(deter)))
 
     def classes(self, stoch: Tensor) -> Tensor:
         """The class of each latent, uint8 `[..., latents]`: a small way to store `stoch [..., S]`."""
@@ -144,9 +144,12 @@ class RSSM(nn.Module):
         return self._log_probs(self.posterior_out(normed_silu(x, layer.norm)))
 
     def _log_probs(self, raw: Tensor) -> Tensor:
+        return torch.log(self._probs(raw))
+
+    def _probs(self, raw: Tensor) -> Tensor:
         s = self.size
         probs = torch.softmax(raw.unflatten(-1, (s.latents, s.classes)).float(), -1)
-        return torch.log((1.0 - UNIMIX) * probs + UNIMIX / s.classes)
+        return torch.lerp(probs, torch.full_like(probs[..., :1], 1.0 / s.classes), UNIMIX)
 
 
 def sample_latents(logits: Tensor) -> Tensor:
@@ -155,10 +158,14 @@ def sample_latents(logits: Tensor) -> Tensor:
     Args:
         logits: `[..., latents, classes]`, log-probabilities.
     """
-    probs = logits.exp()
-    with torch.no_grad():  # the race of exponentials: the class with the smallest time / probability wins
-        chosen = (probs / torch.empty_like(probs).exponential_()).argmax(-1, keepdim=True)
-        one_hot = torch.zeros_like(probs).scatter_(-1, chosen, 1.0)
+    return sample_one_hot(logits.exp())
+
+
+def sample_one_hot(probs: Tensor) -> Tensor:
+    """As `sample_latents`, from probabilities `[..., latents, classes]`."""
+    with torch.no_grad():  # the first class whose cumulative probability lies above a uniform number
+        passed = probs.cumsum(-1)[..., :-1] <= torch.rand_like(probs[..., :1])
+        one_hot = torch.zeros_like(probs).scatter_(-1, passed.sum(-1, keepdim=True), 1.0)
     if torch.is_grad_enabled() and probs.requires_grad:
         one_hot = one_hot + (probs - probs.detach())
     return one_hot.flatten(-2)
@@ -169,4 +176,4 @@ def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
     return (log_p.exp() * (log_p - log_q)).sum((-2, -1))
 
 
-__all__ = ["RSSM", "UNIMIX", "Latents", "kl_divergence", "sample_latents"]
+__all__ = ["RSSM", "UNIMIX", "Latents", "kl_divergence", "sample_latents", "sample_one_hot"]
