@@ -59,16 +59,25 @@ def robotrl(run_dir: Path, settings: Mapping[str, Any], *, threads: int | None) 
     """Train with `robotrl train` unless `run_dir` holds the finished run already; returns its curve.
 
     Args:
-        run_dir: under `benchmarks/work`; what an interrupted run left there is removed.
+        run_dir: under `benchmarks/work`. A run that was stopped there with a checkpoint goes on, if the code and the
+            settings are the same; whatever else an interrupted run left is removed.
         settings: `key: value` of the command line.
         threads: BLAS and OpenMP threads of the process, None: its own choice. Also pass `num_threads` to limit RobotRL.
     """
     done = run_dir.with_name(run_dir.name + ".done")
     if not done.exists():
         overrides = [f"{key}={json.dumps(v) if isinstance(v, bool) else v}" for key, v in settings.items()]
-        log = run_dir.with_name(run_dir.name + ".log")
-        arguments = [*command.ROBOTRL, "train", *overrides, f"run_dir={command.empty(run_dir)}"]
-        command.execute(arguments, threads=threads, log=log)
+        started, begun = run_dir.with_name(run_dir.name + ".started"), "\n".join([provenance.commit(), *overrides])
+        same = started.exists() and started.read_text(encoding="utf-8") == begun
+        if same and any((run_dir / "checkpoints").glob("*")):
+            words = [f"resume={run_dir}"]
+        else:
+            words = [*overrides, f"run_dir={command.empty(run_dir)}"]
+            started.parent.mkdir(parents=True, exist_ok=True)
+            started.write_text(begun, encoding="utf-8")
+        command.execute(
+            [*command.ROBOTRL, "train", *words], threads=threads, log=run_dir.with_name(run_dir.name + ".log")
+        )
         done.write_text(provenance.commit() + "\n", encoding="utf-8")
     return Curve(robotrl_points(run_dir), commit_of(run_dir))
 

@@ -1,11 +1,12 @@
 """The parts of the spine's measurements that can be wrong without anyone noticing."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
-from benchmarks import lib
+from benchmarks import command, lib
 from benchmarks.spine import env_worker, ppo_return_1m, ppo_vs_sb3_time_to_3000, training
 from benchmarks.targets import value
 
@@ -69,3 +70,20 @@ def test_all_arms_are_given_the_same_actions_within_the_tasks_bounds():
     first, second = (env_worker.random_actions("Humanoid", 3, seed=5) for _ in range(2))
     assert np.array_equal(first, second)
     assert np.abs(first).max() <= 0.4
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_run_that_was_stopped_goes_on_unless_its_settings_changed(tmp_path, monkeypatch, changed):
+    run, calls = lib.WORK / "tests" / tmp_path.name / "run", []
+
+    def stopped(arguments, **_):
+        calls.append(arguments[-1])
+        (run / "checkpoints" / "1").mkdir(parents=True, exist_ok=True)
+        raise RuntimeError("stopped")
+
+    monkeypatch.setattr(command, "execute", stopped)
+    for seed in (0, int(changed)):
+        with pytest.raises(RuntimeError, match="stopped"):
+            training.robotrl(run, {"seed": seed}, threads=1)
+    assert calls == [f"run_dir={run}", f"run_dir={run}" if changed else f"resume={run}"]
+    shutil.rmtree(run.parent)
