@@ -53,7 +53,7 @@ def predict_saved(
     """Play with the Dreamer policy in `policy_dir`, and write the sheet to `path`, errors and latent states beside it.
 
     Raises:
-        RobotRLError: it has no world model, `path` is no picture, or no episode is long enough.
+        RobotRLError: it has no world model, `path` is no picture or cannot be written, or no episode is long enough.
     """
     target = Path(path)
     if target.suffix not in (".png", ".pdf", ".svg"):
@@ -65,7 +65,10 @@ def predict_saved(
         found = predict(policy, model, played, episodes=episodes, seed=seed)
     finally:
         played.close()
-    return found, [prediction_sheet(found, target, title=f"{env.id}: open-loop prediction"), *found.save(target)]
+    try:
+        return found, [prediction_sheet(found, target, title=f"{env.id}: open-loop prediction"), *found.save(target)]
+    except OSError as error:
+        raise RobotRLError(f"The predictions could not be written to {target}: {error}. Name another file.") from error
 
 
 def _height(found: Predictions, group: str) -> float:

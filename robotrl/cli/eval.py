@@ -63,6 +63,9 @@ def read(argv: list[str]) -> EvalConfig:
 def run(argv: list[str]) -> int:
     """Evaluate, print the table, write what was asked for."""
     c = read(argv)
+    if c.predictions is not None:
+        found, files = predict_saved(c.policy_dir, c.env, c.predictions, episodes=min(10, c.episodes), seed=c.seed)
+        print(f"{found}\nwritten to {', '.join(map(str, files))}")
     keys = ("tasks", "episodes", "seed", "num_envs", "explore", "device", "num_threads")
     with episodes_bar("eval") as progress:
         result = evaluate_saved(c.policy_dir, c.env, **{key: getattr(c, key) for key in keys}, progress=progress)
@@ -71,9 +74,6 @@ def run(argv: list[str]) -> int:
         print(f"written to {result.save(c.out)}")
     if c.video is not None:
         print(f"written to {film_saved(c.video, load_policy(c.policy_dir).to(c.device), c.env, seed=c.seed)}")
-    if c.predictions is not None:
-        found, files = predict_saved(c.policy_dir, c.env, c.predictions, episodes=min(10, c.episodes), seed=c.seed)
-        print(f"{found}\nwritten to {', '.join(map(str, files))}")
     if c.sheet is not None:
         policy, shown = load_policy(c.policy_dir).to(c.device), min(16, c.episodes * max(1, len(c.tasks)))
         print(f"written to {sheet_of_tasks(c.sheet, policy, c.env, c.tasks, episodes=shown, seed=c.seed)}")

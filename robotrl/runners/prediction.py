@@ -158,7 +158,7 @@ def _compare(
     if not long_enough:
         raise RobotRLError(
             f"No episode is long enough to look {horizon} steps ahead after {context} observations: the longest has "
-            f"{max(len(action) for _, action in played)} steps. Ask for a shorter horizon."
+            f"{max(len(action) for _, action in played)} steps. Give the env a longer time limit."
         )
     images, spread = model.decoder.images, _deviations(long_enough, policy.obs_groups)
     errors: dict[str, dict[str, list[NDArray[np.float64]]]] = {
