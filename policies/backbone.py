@@ -23,7 +23,6 @@ from robotrl.types import RobotRLError
 KINDS = ("vit", "dinov2", "deit", "siglip_vision_model", "clip_vision_model")
 """Models that give a token for each patch of a picture."""
 _MAX_JSON = 1 << 20
-_MEAN, _STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 
 def with_backbone(config: PolicyConfig) -> PolicyConfig:
@@ -39,14 +38,14 @@ def with_backbone(config: PolicyConfig) -> PolicyConfig:
 
 
 def make_sight(shape: tuple[int, ...], size: Size, vla: VLAConfig, folder: str | None) -> nn.Module:
-    """What makes tokens of one camera's pictures; the weights of a backbone are those in `folder`, or to be loaded."""
+    """What looks at one camera's pictures; the weights of a backbone are those in `folder`, or to be loaded."""
     if not vla.backbone_config:
-        return Sight(shape, size.dim, size.channels, size.tokens, size.heads)
+        return Sight(shape, size.dim, size.channels, size.heads)
     return BackboneSight(shape, size, vla, folder)
 
 
 class BackboneSight(nn.Module):
-    """Patches of a pretrained model, among which a few tokens choose as in `Sight`."""
+    """Patches of a pretrained model, at which tokens look as in `Sight`."""
 
     def __init__(self, shape: tuple[int, ...], size: Size, vla: VLAConfig, folder: str | None) -> None:
         super().__init__()
@@ -56,15 +55,12 @@ class BackboneSight(nn.Module):
         settings = self.model.config
         self.side = int(settings.image_size)
         patches = self.side // int(settings.patch_size)
-        self.gaze = Gaze(int(settings.hidden_size), (patches, patches), size.dim, size.tokens, size.heads)
-        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
+        self.gaze = Gaze(int(settings.hidden_size), (patches, patches), size.dim, size.heads)
         for parameter in self.model.parameters():
             parameter.requires_grad_(self.trained)
 
-    def forward(self, images: Tensor, asked: Tensor, watch: list[Tensor] | None = None) -> Tensor:
+    def forward(self, pictures: Tensor, asked: Tensor, watch: list[Tensor] | None = None) -> Tensor:
         """As `Sight.forward`."""
-        pictures = (images.float() / 255.0 - self.mean) / self.std  # type: ignore[operator]  # buffers
         if pictures.shape[-2:] != (self.side, self.side):
             pictures = nn.functional.interpolate(pictures, (self.side, self.side), mode="bilinear", align_corners=False)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.trained):

@@ -1,7 +1,7 @@
 """A vision-language-action policy: pictures, proprioception and words through one transformer to a chunk of actions.
 
-The prefix (words, proprioception, a few tokens of each camera) is computed once a chunk; the suffix (a token for each
-action of the chunk) sees it and itself. Two heads on the same trunk:
+The prefix is computed once a chunk: proprioception, the words, each of which looks at every picture, and a few more
+tokens that look. The suffix (a token for each action of the chunk) sees it and itself. Two heads on the same trunk:
 
 - `flow`: flow matching (Lipman et al. 2023; Black et al. 2024, pi0, arXiv:2410.24164). The suffix holds noisy actions;
   what comes out is the velocity `noise - action`, see `robotrl.functional.flow` for the signs. Ten Euler steps make a
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from robotrl.functional.flow import flow_times, guidance, integrate, noised, prefix_weights, velocity
 from robotrl.nets.network import is_image
-from robotrl.nets.tokens import Words
+from robotrl.nets.tokens import Glance, Words
 from robotrl.nets.transformer import Seen, Transformer, sinusoid
 from robotrl.policies.backbone import make_sight, with_backbone
 from robotrl.policies.chunks import ChunkPolicy, Error
@@ -63,6 +63,11 @@ class VLA(ChunkPolicy):
         self.sights = nn.ModuleDict(
             {_key(c): make_sight(spec.obs[c].shape, size, self.vla, vla.backbone) for c in self.cameras}
         )
+        self.glances = nn.ModuleDict(
+            {_key(c): Glance(spec.obs[c].shape, dim) for c in self.cameras if self.vocabulary is not None}
+        )
+        self.looks = nn.Parameter(torch.randn(len(self.cameras), size.looks, dim) * 0.5)
+        """Tokens that look at each camera beside the words."""
         self.kinds = nn.Parameter(torch.randn(3, dim) * 0.2)
         """Added to the tokens of words, body and actions, to tell them apart."""
         self.trunk = Transformer(dim, size.layers, size.heads)
@@ -132,29 +137,27 @@ class VLA(ChunkPolicy):
         Args:
             obs: the groups the policy reads.
             forget: share of words to replace by the unknown one.
-            watch: gets the attention of each camera's tokens `[B, heads, tokens, places]`.
+            watch: gets the words' attention to each camera's places `[B, heads, words, places]`.
         """
         rows = len(obs[self.obs_groups[0]])
-        body = self.body(self.proprio(self.vector(obs, rows)))
-        parts, valid = (
-            [(body + self.kinds[1]).unsqueeze(1)],
-            [torch.ones(rows, 1, dtype=torch.bool, device=body.device)],
-        )
-        told = torch.zeros_like(body)
+        body = self.body(self.proprio(self.vector(obs, rows))).unsqueeze(1)
+        parts, valid = [body + self.kinds[1]], [torch.ones(rows, 1, dtype=torch.bool, device=body.device)]
+        tokens = own = body[:, :0]
+        there = valid[0][:, :0]
         if self.vocabulary is not None and self.words is not None:
             words = self.known_words(obs[self.vla.instruction])
             if forget:
                 left_out = (torch.rand(words.shape, device=words.device) < forget) & (words != 0)
                 words = words.masked_fill(left_out, UNKNOWN)
-            tokens, there, told = self.words(words)
-            parts.append(tokens + self.kinds[0])
-            valid.append(there)
-        asked = torch.cat([told.to(body.dtype), body], -1)
-        for camera in self.cameras:
-            tokens = self.sights[_key(camera)](obs[camera], asked, watch)
-            parts.append(tokens)
-            valid.append(valid[0].expand(-1, tokens.shape[1]))
-        return self.trunk(torch.cat(parts, 1), (), torch.cat(valid, 1))[1]
+            tokens, own, there = self.words(words)
+            tokens = tokens + self.kinds[0]
+        for camera, looks in zip(self.cameras, self.looks, strict=True):
+            name, pictures = _key(camera), obs[camera].float() / 127.5 - 1.0
+            if own.shape[1]:
+                tokens = tokens + self.glances[name](pictures, own, watch)
+            parts.append(self.sights[name](pictures, looks + body) + looks)
+            valid.append(valid[0].expand(-1, len(looks)))
+        return self.trunk(torch.cat([*parts, tokens], 1), (), torch.cat([*valid, there], 1))[1]
 
     def known_words(self, tokens: Tensor) -> Tensor:
         """Instructions `[B, length]` in words that training taught; of others one warning is given."""

@@ -19,13 +19,13 @@ class Size:
     heads: int
     channels: tuple[int, ...]
     """Of the convolutions on each camera."""
-    tokens: int
-    """Of each camera."""
+    looks: int
+    """Tokens that look at each camera beside the words."""
 
 
 SIZES = {
     "micro": Size(32, 2, 2, (8, 16), 2),
-    "tiny": Size(96, 3, 4, (32, 64, 64), 8),
+    "tiny": Size(96, 3, 4, (32, 64, 64), 4),
     "small": Size(256, 6, 8, (32, 64, 128), 8),
     "base": Size(768, 12, 12, (64, 128, 256), 16),
 }

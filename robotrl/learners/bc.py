@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from robotrl.nets.flat import Adam, clip_gradient, flatten_parameters, zero_gradient
-from robotrl.nets.vision import jitter, random_shift
+from robotrl.nets.vision import erase, jitter, random_shift
 from robotrl.replay.buffer import ReplayBuffer
 from robotrl.types import Batch, BatchSpec, EnvSpec, Metrics, Part, Progress, RobotRLError, StateDict, group
 
@@ -55,6 +55,8 @@ class BCConfig:
     """Pixels by which pictures are moved at random, edges repeated."""
     image_jitter: float = 0.0
     """Up to which share brightness, contrast and the balance of colours are changed at random."""
+    image_erase: int = 0
+    """Rectangles of a picture that are covered at random."""
     matmul_precision: str = "fp32"
     """`bf16`: forward and backward passes in bfloat16 where PyTorch's autocast deems it safe."""
     loss_coefs: dict[str, float] | None = None
@@ -77,7 +79,7 @@ class BCConfig:
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise RobotRLError(f"learner.{name} is '{getattr(self, name)}'; it must be {' or '.join(known)}.")
-        for name in ("weight_decay", "warmup_updates", "image_shift", "image_jitter"):
+        for name in ("weight_decay", "warmup_updates", "image_shift", "image_jitter", "image_erase"):
             if getattr(self, name) < 0:
                 raise RobotRLError(f"learner.{name} is {getattr(self, name)}; it must not be negative.")
         if not 0 <= self.ema_decay < 1:
@@ -190,11 +192,11 @@ class BC:
         return rows[name].float().flatten()
 
     def _augmented(self, values: Tensor) -> Tensor:
-        """Pictures `[B, C, H, W]` shifted and recoloured at random; other groups as they are."""
+        """Pictures `[B, C, H, W]` shifted, partly covered and recoloured at random; other groups as they are."""
         c = self.config
         if values.dtype != torch.uint8 or values.dim() != 4:
             return values
-        return jitter(random_shift(values, c.image_shift), c.image_jitter)
+        return jitter(erase(random_shift(values, c.image_shift), c.image_erase), c.image_jitter)
 
     def _fit(self, rows: Batch | None) -> None:
         """Once, before the first gradient: the policy takes units and words from the data, the student follows."""

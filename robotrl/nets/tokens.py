@@ -11,6 +11,12 @@ from torch.nn import functional as F
 from robotrl.nets.transformer import attend, sinusoid
 
 
+SHARP = 8.0
+"""Of a word's attention to places at the start: a thing of a few pixels is one place among a thousand."""
+COLOUR = 4.0
+"""By which a place's colour, as it differs from the picture's mean, is multiplied to stand beside normed features."""
+
+
 class Words(nn.Module):
     """Tokens of an instruction: a vector for each word plus one for its place.
 
@@ -24,80 +30,111 @@ class Words(nn.Module):
         super().__init__()
         self.word = nn.Parameter(torch.randn(vocabulary, dim) * 0.5)
         self.place = nn.Parameter(torch.randn(length, dim) * 0.2)
-        self.up, self.down = nn.Linear(dim, 2 * dim), nn.Linear(2 * dim, dim)
 
     def forward(self, words: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """From `words [B, length]`: tokens `[B, L, dim]`, which are there `[B, L]`, and a summary `[B, dim]`.
+        """From `words [B, length]`: tokens `[B, L, dim]`, the words' own vectors, and which are there `[B, L]`.
 
-        L is the length of the longest instruction. The summary is a mean over words of what an MLP makes of word and
-        place, so it tells their order.
+        L is the length of the longest instruction.
         """
         length = max(1, int((words != 0).any(0).nonzero().max()) + 1) if bool((words != 0).any()) else 1
-        words = words[:, :length]
-        valid = words != 0
-        tokens = F.embedding(words, self.word) + self.place[:length]
-        each = self.down(F.gelu(self.up(tokens), approximate="tanh"))
-        share = valid.float() / valid.sum(1, keepdim=True).clamp(min=1)
-        return tokens, valid, (share.unsqueeze(-1) * each).sum(1)
+        own = F.embedding(words[:, :length], self.word)
+        return own + self.place[:length], own, words[:, :length] != 0
+
+
+class Glance(nn.Module):
+    """Where in a picture is what a word names: each word looks for colours, and gets the place and what is there.
+
+    Where it looks follows from the word's own vector and from a place's colour alone: not from the sentence, the scene or
+    the place. So "red" finds what is red in any sentence and anywhere after some dozen demonstrations; a network that
+    sees everything at once learns a few hundred scenes by heart instead. A fraction of a place survives the mean.
+
+    Args:
+        shape: `(C, H, W)` of the pictures.
+        dim: numbers of a token.
+        heads: each word looks for so many colours.
+    """
+
+    places: Tensor
+
+    def __init__(self, shape: tuple[int, ...], dim: int, heads: int = 2) -> None:
+        super().__init__()
+        self.heads = heads
+        self.grid = (-(-shape[1] // 2), -(-shape[2] // 2))
+        self.key = nn.Sequential(nn.Linear(shape[0], 32), nn.ReLU(), nn.Linear(32, 16 * heads))
+        self.ask = nn.Linear(dim, 16 * heads)
+        self.register_buffer("places", _places(*self.grid), persistent=False)
+        self.what = nn.Linear((self.places.shape[-1] + shape[0]) * heads, dim)
+
+    def forward(self, pictures: Tensor, words: Tensor, watch: list[Tensor] | None = None) -> Tensor:
+        """What each word finds, `[B, L, dim]`.
+
+        Args:
+            pictures: `[B, C, H, W]` in [-1, 1].
+            words: their vectors `[B, L, dim]`.
+            watch: gets the attention `[B, heads, L, places]`.
+        """
+        b, length = words.shape[:2]
+        colours = F.adaptive_avg_pool2d(pictures, self.grid).flatten(2).transpose(1, 2)
+        colours = COLOUR * (colours - colours.mean(1, keepdim=True))
+        q = SHARP * self.ask(words).view(b, length, self.heads, -1).transpose(1, 2)
+        k = self.key(colours).view(b, -1, self.heads, q.shape[-1]).transpose(1, 2)
+        there = torch.cat([self.places.expand(b, -1, -1), colours], -1).unsqueeze(1)
+        found = attend(q, k, there.to(k.dtype), watch=watch)
+        return self.what(found.transpose(1, 2).flatten(2))
 
 
 class Gaze(nn.Module):
-    """A few tokens of what was seen at the places of a picture, chosen by what is asked for.
+    """What is at the places of a picture, for a few tokens that look at it.
 
-    The queries depend on the instruction and on the robot's own state, so a token can be "where the red block is":
-    the attention picks it out by colour, and the value carries the place. A fraction of a cell survives the mean over
-    places, which a patch would round away.
+    Where they look follows from what is there alone, not from where that is, so little is learned by heart.
 
     Args:
         features: numbers of a place.
         grid: rows and columns of places.
         dim: numbers of a token.
-        tokens: how many.
-        heads: of the attention; each token looks at so many places.
+        heads: each token looks at so many places.
     """
 
     places: Tensor
 
-    def __init__(self, features: int, grid: tuple[int, int], dim: int, tokens: int, heads: int) -> None:
+    def __init__(self, features: int, grid: tuple[int, int], dim: int, heads: int) -> None:
         super().__init__()
         self.grid, self.heads = grid, heads
         self.norm = nn.LayerNorm(features)
         self.read = nn.Linear(features, 2 * dim)
         self.register_buffer("places", _places(*grid), persistent=False)
-        self.place = nn.Linear(self.places.shape[-1], 2 * dim)
-        self.queries = nn.Parameter(torch.randn(tokens, dim))
-        self.ask = nn.Linear(2 * dim, tokens * dim)
-        self.out = nn.Linear(dim, dim)
+        self.place = nn.Linear(self.places.shape[-1], dim)
+        self.ask, self.out = nn.Linear(dim, dim), nn.Linear(dim, dim)
 
     def forward(self, seen: Tensor, asked: Tensor, watch: list[Tensor] | None = None) -> Tensor:
-        """Tokens `[B, tokens, dim]`.
+        """What each token finds, `[B, T, dim]`.
 
         Args:
             seen: `[B, places, features]`, row by row.
-            asked: what the queries depend on, `[B, 2 * dim]`.
-            watch: gets the attention `[B, heads, tokens, places]`.
+            asked: tokens `[B, T, dim]`.
+            watch: gets the attention `[B, heads, T, places]`.
         """
         b, heads = len(seen), self.heads
-        read = self.read(self.norm(seen)) + self.place(self.places)
-        k, v = read.view(b, seen.shape[1], 2, heads, -1).permute(2, 0, 3, 1, 4)
-        q = self.queries + self.ask(asked).view(b, *self.queries.shape)
-        split = q.view(b, q.shape[1], heads, -1).transpose(1, 2)
-        found = attend(split.to(k.dtype), k, v, watch=watch)
-        return q + self.out(found.transpose(1, 2).flatten(2))
+        k, v = self.read(self.norm(seen)).chunk(2, -1)
+        q, k, v = (
+            part.view(b, part.shape[1], heads, -1).transpose(1, 2)
+            for part in (2.0 * self.ask(asked), k, v + self.place(self.places))
+        )
+        found = attend(q.to(k.dtype), k, v.to(k.dtype), watch=watch)
+        return self.out(found.transpose(1, 2).flatten(2))
 
 
 class Sight(nn.Module):
-    """A few tokens of a picture: convolutions, then `Gaze` at their places, 16 x 16 for pictures of 64 x 64.
+    """Convolutions, then `Gaze` at their places, 16 x 16 for pictures of 64 x 64.
 
     Args:
-        shape: `(C, H, W)` of the uint8 pictures.
+        shape: `(C, H, W)` of the pictures.
         dim: numbers of a token.
         channels: of the convolutions.
-        tokens: how many.
         heads: of the attention.
     """
 
-    def __init__(self, shape: tuple[int, ...], dim: int, channels: Sequence[int], tokens: int, heads: int) -> None:
+    def __init__(self, shape: tuple[int, ...], dim: int, channels: Sequence[int], heads: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         before, size = shape[0], min(shape[1:])
@@ -108,12 +145,11 @@ class Sight(nn.Module):
         self.convolutions = nn.Sequential(*layers)
         with torch.no_grad():
             height, width = self.convolutions(torch.zeros(1, *shape)).shape[-2:]
-        self.gaze = Gaze(before, (int(height), int(width)), dim, tokens, heads)
+        self.gaze = Gaze(before, (int(height), int(width)), dim, heads)
 
-    def forward(self, images: Tensor, asked: Tensor, watch: list[Tensor] | None = None) -> Tensor:
-        """As `Gaze.forward`, for uint8 images `[B, C, H, W]`."""
-        seen = self.convolutions(images.float() / 127.5 - 1.0)
-        found: Tensor = self.gaze(seen.flatten(2).transpose(1, 2), asked, watch)
+    def forward(self, pictures: Tensor, asked: Tensor, watch: list[Tensor] | None = None) -> Tensor:
+        """As `Gaze.forward`, for pictures `[B, C, H, W]` in [-1, 1]."""
+        found: Tensor = self.gaze(self.convolutions(pictures).flatten(2).transpose(1, 2), asked, watch)
         return found
 
 
@@ -124,4 +160,4 @@ def _places(height: int, width: int) -> Tensor:
     return torch.cat([torch.stack([x.flatten(), y.flatten()], -1), *waves], -1)
 
 
-__all__ = ["Gaze", "Sight", "Words"]
+__all__ = ["Gaze", "Glance", "Sight", "Words"]

@@ -17,7 +17,7 @@ from robotrl.learners.ppo import PPOConfig
 from robotrl.learners.sac import SACConfig
 from robotrl.policies import build_policy
 from robotrl.policies.config import PlannerConfig, PolicyConfig
-from robotrl.policies.vla_config import VLAConfig
+from robotrl.policies.vla_config import VLAConfig, WAMConfig
 from robotrl.registry import learners
 from robotrl.replay import EpisodeDataset, ReplayBuffer
 from robotrl.replay.build import build_replay, collects
@@ -44,6 +44,7 @@ TASKS = {
     ("planner", "continuous"): envs.Target,
     ("rssm", "discrete"): envs.SlideDiscrete,
     ("vla", "continuous"): envs.Told,
+    ("wam", "continuous"): envs.Told,
 }
 """A tiny task for each kind of policy and action; memory is what a recurrent policy needs."""
 
@@ -179,6 +180,7 @@ _HORIZON = (
 _FAST = {"learning_rate": 5e-3, "lr_schedule": "constant", "gamma": 0.5, "num_epochs": 4}
 
 _QUICK_VLA = VLAConfig(size="micro", chunk_size=4, execute_steps=3, flow_steps=4, flow_samples=2)
+_QUICK_WAM = WAMConfig(latent_channels=4, autoencoder_steps=3)
 _QUICK_PLANNER = PlannerConfig(horizon=2, candidates=16, iterations=2, elites=4, keep=2)
 
 CASES = {
@@ -235,10 +237,13 @@ CASES = {
         schedule={"rollout_steps": 12, "updates": 8.0},
     ),
     "bc": Case(
-        combinations=(("mlp", "continuous"), ("squashed", "continuous"), ("vla", "continuous")),
+        combinations=(("mlp", "continuous"), ("squashed", "continuous"), ("vla", "continuous"),
+                      ("wam", "continuous")),
         losses=lambda learner: set(learner._coef),
         value=_sac_value, value_config={}, value_iterations=0,
         learning={
+            ("wam", "continuous"): Learning(-0.3, 40, config={"batch_size": 64, "learning_rate": 3e-3,
+                                                             "ema_decay": 0.95, "lr_schedule": "constant"}),
             ("vla", "continuous"): Learning(-0.3, 40, config={"batch_size": 64, "learning_rate": 3e-3,
                                                              "ema_decay": 0.95, "lr_schedule": "constant"}),
             ("mlp", "continuous"): Learning(-0.25, 100, config={"batch_size": 128, "lr_schedule": "constant"}),
@@ -420,7 +425,7 @@ def make(
     kind = kind or case.combinations[0][0]
     seed_everything(seed)
     small = {"hidden": [32, 32], "gru_size": 16, "image_features": 16, "image_channels": 8, "log_std_init": -0.5,
-             "world_model": "tiny", "planner": _QUICK_PLANNER, "models": 2, "vla": _QUICK_VLA}  # fmt: skip
+             "world_model": "tiny", "planner": _QUICK_PLANNER, "models": 2, "vla": _QUICK_VLA, "wam": _QUICK_WAM}  # fmt: skip
     built = build_policy(PolicyConfig(kind=kind, **small | dict(policy or {})), env.env_spec)
     settings = learner_class.config_class(**{**case.quick, **config})
     learner = learner_class(built, env.env_spec, settings, num_envs=env.num_envs)

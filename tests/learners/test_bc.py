@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from robotrl.learners.bc import LOG_STD_MIN, BCConfig
-from robotrl.nets.vision import jitter
+from robotrl.nets.vision import erase, jitter
 from robotrl.policies.io import load_policy, save_policy
 from robotrl.types import Progress, RobotRLError
 from tests import envs_for_tests as envs
@@ -180,6 +180,19 @@ def test_pictures_are_recoloured_within_bounds_and_each_in_its_own_way():
     assert (changed.flatten(2) == changed.flatten(2)[..., :1]).all()  # every pixel of a channel alike
     assert len(changed[:, :, 0, 0].unique(dim=0)) == 6
     assert jitter(pictures, 0.0) is pictures
+
+
+def test_parts_of_pictures_are_covered_by_their_mean_colour():
+    pictures = torch.randint(0, 256, (40, 3, 24, 24), dtype=torch.uint8)
+    covered = erase(pictures, 2)
+    changed = (covered != pictures).any(1)
+    share = changed.float().mean((1, 2))
+    assert 0.02 < share.mean() < 0.25 and share.max() < 0.5
+    mean = pictures.float().mean((2, 3)).to(torch.uint8)
+    for i in range(40):
+        assert (covered[i][:, changed[i]] == mean[i][:, None]).all()
+    assert len({tuple(c.flatten().tolist()) for c in changed}) > 30  # each picture in its own way
+    assert erase(pictures, 0) is pictures
 
 
 def test_training_goes_on_from_a_saved_chunk_policy(tmp_path):

@@ -1,0 +1,18 @@
+"""What predicting the future is worth to a policy, with all demonstrations (extended claim).
+
+python -m benchmarks.manipulation.wam_gain_all
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks.manipulation import wam_gain
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return wam_gain.measure("manipulation/wam_gain_all", __doc__ or "", 100, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
