@@ -10,10 +10,12 @@ ONPOLICY_SPEED := props_cost
 ONPOLICY := twostep gridworld_sampling_error fixed_policy_sampling_error returns comblock comblock_images
 WORLD_MODELS_SPEED := update_speed
 WORLD_MODELS := dreamer_state dreamer_pixels open_loop pets_mbpo
+MANIPULATION_SPEED := flow_latency wam_latency
+MANIPULATION := vla_flow_bc vla_discrete_bc wam_gain vs_lerobot_policies
 TABLETOP := experts speed loader_vs_lerobot record
 
 .PHONY: bench-spine bench-spine-smoke bench-offpolicy bench-offpolicy-smoke bench-onpolicy bench-onpolicy-smoke \
-	bench-tabletop bench-tabletop-smoke bench-world_models bench-world_models-smoke bench-report
+	bench-tabletop bench-tabletop-smoke bench-manipulation bench-manipulation-smoke bench-world_models bench-world_models-smoke bench-report
 
 bench-spine: ## measure what is missing of the suite `spine`, then write docs/benchmarks.md
 	for claim in $(SPINE); do $(PYTHON_BENCH) -m benchmarks.spine.$$claim || exit 1; done
@@ -46,6 +48,14 @@ bench-tabletop: ## measure what is missing of the suite `tabletop`, then write d
 
 bench-tabletop-smoke: ## run every claim of the suite `tabletop` with tiny sizes; publishes nothing
 	for claim in $(TABLETOP); do $(PYTHON_BENCH) -m benchmarks.tabletop.$$claim --smoke || exit 1; done
+
+bench-manipulation: ## measure what is missing of the suite `manipulation` (core claims), then write docs/benchmarks.md
+	for claim in $(MANIPULATION_SPEED) $(MANIPULATION); do $(PYTHON_BENCH) -m benchmarks.manipulation.$$claim || exit 1; done
+	$(PYTHON_BENCH) -m benchmarks.report
+
+bench-manipulation-smoke: ## run every claim of the suite `manipulation` with tiny sizes; publishes nothing
+	for claim in $(MANIPULATION_SPEED) $(MANIPULATION) wam_gain_all; do \
+		$(PYTHON_BENCH) -m benchmarks.manipulation.$$claim --smoke || exit 1; done
 
 bench-world_models: ## measure what is missing of the suite `world_models`, then write docs/benchmarks.md
 	for claim in $(WORLD_MODELS_SPEED); do $(PYTHON_BENCH) -m benchmarks.world_models.$$claim || exit 1; done

@@ -24,6 +24,7 @@ SUITES = {
     "onpolicy": "On-policy learning",
     "offpolicy": "Off-policy and imitation learning",
     "tabletop": "The tabletop suite",
+    "manipulation": "Policies that see, read and act",
     "world_models": "World models",
 }
 """Suite to heading; each is a package `benchmarks.<suite>` whose `CLAIMS` name its claims."""

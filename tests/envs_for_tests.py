@@ -270,7 +270,7 @@ class Told(TinyEnv):
         "instruction": Box(0, 100, (3,), np.int64),
     }
     actions: ClassVar = Box(-1.0, 1.0, (1,), np.float32)
-    RED, BLUE, PRESS = 2, 4, 76
+    RED, BLUE, PRESS = 2, 4, 69
 
     def draw(self, rng):
         red, blue = rng.permutation(3)[:2]

@@ -9,23 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import command, lib
+from benchmarks.manipulation.demos import TASKS
 from robotrl.analysis.runs import load_run
 from robotrl.envs.config import EnvConfig, PixelsConfig
 from robotrl.policies.io import load_policy
 from robotrl.runners.eval_result import EvalResult
 from robotrl.runners.tasks import evaluate_tasks, swapped
 
-TASKS = ("pick", "place", "open_drawer", "press")
 NAMED = ("pick", "place", "press")
 """Those whose instruction names one of several things in the scene."""
 EPISODES = 50
 EVAL_SEED = 20_000
 CAMERAS = ["front", "wrist"]
 NOTE = (
-    "robotrl collect records 100 successful episodes of the scripted expert (with noise, each at a speed of its own) of "
-    "each of the tasks pick, place, open_drawer and press, from two cameras of 64x64 pixels, without the colours that a "
-    "task holds out; distractors stand beside what is named. One policy is trained on all of them from pictures, "
-    "proprioception and words with learner=bc, and then plays 50 new episodes of each task. "
+    "robotrl collect records 100 successful episodes of the scripted expert (with noise, each at a speed of its own) "
+    "of each of the tasks pick, place, open_drawer and press, from two cameras of 64x64 pixels, without the colours "
+    "that a task holds out; distractors stand beside what is named. One policy is trained on all of them from "
+    "pictures, proprioception and words with learner=bc, and then plays 50 new episodes of each task. "
 )
 
 
@@ -37,20 +37,6 @@ def env(*, split: str = "train") -> EnvConfig:
         groups=["state", "instruction", *(f"image/{camera}" for camera in CAMERAS)],
         pixels=PixelsConfig(64, 64, list(CAMERAS), replace_state=False),
     )
-
-
-def demonstrations(*, smoke: bool) -> Path:
-    """The folder of the four data sets, recorded once for all claims."""
-    root = lib.WORK / ("smoke" if smoke else ".") / "manipulation" / "demos"
-    episodes = 2 if smoke else 100
-    for task in TASKS:
-        words = [
-            f"env=tabletop/{task}", "policy=expert", "explore=true", "success_only=true", "num_envs=10", "seed=0",
-            f"episodes={episodes}", "env.options.split=train", f"env.pixels.cameras=[{','.join(CAMERAS)}]",
-            "env.pixels.replace_state=false", "env.pixels.height=64", "env.pixels.width=64", f"out={root / task}",
-        ]  # fmt: skip
-        command.execute([*command.ROBOTRL, "collect", *words])
-    return root
 
 
 @dataclass(frozen=True, slots=True)

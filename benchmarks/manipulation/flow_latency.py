@@ -20,9 +20,10 @@ TARGET = every(
     ]
 )
 NOTE = (
-    "Milliseconds of one inference for one observation of two cameras of 64x64, one thread; the value of a round is the "
-    "median of 40, each round in a process of its own. flow: policy=vla, size tiny, eight words, a chunk of 12 by ten "
-    "Euler steps. act: LeRobot 0.6.1's ACT with its ResNet-18 and its default sizes, a chunk of 12; it reads no words."
+    "Milliseconds of one inference for one observation of two cameras of 64x64, one thread; the value of a round is "
+    "the median of 40, each round in a process of its own. flow: policy=vla, size tiny, eight words, a chunk of 12 "
+    "by ten Euler steps. act: LeRobot 0.6.1's ACT with its ResNet-18 and its default sizes, a chunk of 12; it reads no "
+    "words."
 )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks import command
-from benchmarks.manipulation import cloning
+from benchmarks.manipulation import cloning, demos
 from benchmarks.targets import every, value
 
 UPDATES = 16_000
@@ -19,8 +19,8 @@ TARGET = every(
     ]
 )
 NOTE = cloning.NOTE + (
-    "Every number of every action is one of 64 bins, all decoded at once, the likeliest taken. An update is cheaper than "
-    "a flow's, which looks at each example at four noise levels, so there are more of them in the same time."
+    "Every number of every action is one of 64 bins, all decoded at once, the likeliest taken. An update is cheaper "
+    "than a flow's, which looks at each example at four noise levels, so there are more of them in the same time."
 )
 
 
@@ -28,9 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     claim = "manipulation/vla_discrete_bc"
     opts = command.options(claim, __doc__ or "", argv)
     file, work = command.result(claim, opts, TARGET, NOTE), command.work(claim, opts)
-    demos = cloning.demonstrations(smoke=opts.smoke)
+    data = demos.recorded(smoke=opts.smoke)
     if not file.has("discrete/success", 0):
-        settings = {"preset": "vla", "policy.vla.head": "discrete", "replay.demos": demos, "env.options.split": "train"}
+        settings = {"preset": "vla", "policy.vla.head": "discrete", "replay.demos": data, "env.options.split": "train"}
         trained = cloning.train(work / "seed0" / "run", settings | cloning.sizes(smoke=opts.smoke, updates=UPDATES))
         cloning.record(file, "discrete", 0, trained, episodes=2 if opts.smoke else cloning.EPISODES)
     return command.conclude(file)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks import command
-from benchmarks.manipulation import cloning
+from benchmarks.manipulation import cloning, demos
 from benchmarks.targets import every, value
 
 SEEDS = (0, 1)
@@ -22,11 +22,11 @@ TARGET = every(
     ]
 )
 NOTE = cloning.NOTE + (
-    "flow/<task>: share of its 50 episodes that succeeded, flow/success: the mean of the four. swapped: the same scenes "
-    "of pick, place and press (the drawer's has nothing else to name) with an instruction that names another thing in "
-    "the scene; how often the policy does what it is told, and how often what the scene was drawn for. held_out: scenes "
-    "whose named colour the demonstrations of that task never named; no bound is set. Minutes are wall time of training "
-    "on two threads."
+    "flow/<task>: share of its 50 episodes that succeeded, flow/success: the mean of the four. swapped: the same "
+    "scenes of pick, place and press (the drawer's has nothing else to name) with an instruction that names another "
+    "thing in the scene; how often the policy does what it is told, and how often what the scene was drawn for. "
+    "held_out: scenes whose named colour the demonstrations of that task never named; no bound is set. Minutes are "
+    "wall time of training on two threads."
 )
 
 
@@ -34,11 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     claim = "manipulation/vla_flow_bc"
     opts = command.options(claim, __doc__ or "", argv)
     file, work = command.result(claim, opts, TARGET, NOTE), command.work(claim, opts)
-    demos, episodes = cloning.demonstrations(smoke=opts.smoke), 2 if opts.smoke else cloning.EPISODES
+    data, episodes = demos.recorded(smoke=opts.smoke), 2 if opts.smoke else cloning.EPISODES
     for seed in SEEDS[:1] if opts.smoke else SEEDS:
         if file.has("swapped/original", seed) and file.has("held_out", seed):
             continue
-        settings = {"preset": "vla", "replay.demos": demos, "seed": seed, "env.options.split": "train"}
+        settings = {"preset": "vla", "replay.demos": data, "seed": seed, "env.options.split": "train"}
         trained = cloning.train(
             work / f"seed{seed}" / "run", settings | cloning.sizes(smoke=opts.smoke, updates=UPDATES)
         )

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import product
 
 from benchmarks import command
-from benchmarks.manipulation import cloning
+from benchmarks.manipulation import cloning, demos
 from benchmarks.targets import Target, every, value, verdict
 
 SEEDS = (0, 1)
@@ -19,8 +19,9 @@ KINDS = ("vla", "wam")
 NOTE = cloning.NOTE + (
     "Here a share of the episodes of each task is used, the first ones. wam is the vla's trunk and, in training, the "
     "future beside it: the front camera's picture at the end of the chunk, under GigaWorld's mask. Both have the same "
-    "number of updates; the autoencoder's 800 are the wam's besides, and count in its minutes. The difference is by seed; "
-    "any verdict meets the claim: supported where its 95 % interval lies above zero, refuted below, else undecided."
+    "number of updates; the autoencoder's 800 are the wam's besides, and count in its minutes. The difference is by "
+    "seed; any verdict meets the claim: supported where its 95 % interval lies above zero, refuted below, else "
+    "undecided."
 )
 
 
@@ -34,11 +35,11 @@ def measure(claim: str, description: str, share: int, argv: Sequence[str] | None
     """Train and play every arm and seed with `share` percent of the episodes."""
     opts: argparse.Namespace = command.options(claim, description, argv)
     file, work = command.result(claim, opts, target(share), NOTE), command.work(claim, opts)
-    demos = cloning.demonstrations(smoke=opts.smoke)
+    data = demos.recorded(smoke=opts.smoke)
     for seed, kind in product(SEEDS[:1] if opts.smoke else SEEDS, KINDS):
         arm = f"{kind}/{share}"
         if not file.has(f"{arm}/success", seed):
-            settings = {"preset": kind, "replay.demos": demos, "seed": seed, "env.options.split": "train",
+            settings = {"preset": kind, "replay.demos": data, "seed": seed, "env.options.split": "train",
                         "replay.demo_episodes": 2 if opts.smoke else share}  # fmt: skip
             trained = cloning.train(
                 work / kind / f"seed{seed}" / "run", settings | cloning.sizes(smoke=opts.smoke, updates=UPDATES)

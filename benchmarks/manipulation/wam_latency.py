@@ -25,8 +25,8 @@ NOTE = (
     "tiny, chunks of 20, one thread; the value of a round is the median of 40. vla and wam take turns, each round in a "
     "process of its own. wam_joint also denoises two pictures to come, 32 tokens: the joint sequence is then about 1.7 "
     "times as long as that of actions alone, as in the paper (169 and 289 tokens: a state, 120 of the reference "
-    "picture, 48 actions, 120 of the future). identical: 1 where all 40 chunks, from noise of their own, are bit for bit "
-    "the same with and without the future."
+    "picture, 48 actions, 120 of the future). identical: 1 where all 40 chunks, from noise of their own, are bit for "
+    "bit the same with and without the future."
 )
 
 

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from robotrl.nets.transformer import attend, sinusoid
 
-
 SHARP = 8.0
 """Of a word's attention to places at the start: a thing of a few pixels is one place among a thousand."""
 COLOUR = 4.0
@@ -44,9 +43,10 @@ class Words(nn.Module):
 class Glance(nn.Module):
     """Where in a picture is what a word names: each word looks for colours, and gets the place and what is there.
 
-    Where it looks follows from the word's own vector and from a place's colour alone: not from the sentence, the scene or
-    the place. So "red" finds what is red in any sentence and anywhere after some dozen demonstrations; a network that
-    sees everything at once learns a few hundred scenes by heart instead. A fraction of a place survives the mean.
+    Where it looks follows from the word's own vector and from a place's colour alone: not from the sentence, the
+    scene or the place. So "red" finds what is red in any sentence and anywhere after some dozen demonstrations; a
+    network that sees everything at once learns a few hundred scenes by heart instead. A fraction of a place
+    survives the mean.
 
     Args:
         shape: `(C, H, W)` of the pictures.

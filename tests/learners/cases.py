@@ -425,7 +425,8 @@ def make(
     kind = kind or case.combinations[0][0]
     seed_everything(seed)
     small = {"hidden": [32, 32], "gru_size": 16, "image_features": 16, "image_channels": 8, "log_std_init": -0.5,
-             "world_model": "tiny", "planner": _QUICK_PLANNER, "models": 2, "vla": _QUICK_VLA, "wam": _QUICK_WAM}  # fmt: skip
+             "world_model": "tiny", "planner": _QUICK_PLANNER, "models": 2, "vla": _QUICK_VLA,
+             "wam": _QUICK_WAM}  # fmt: skip
     built = build_policy(PolicyConfig(kind=kind, **small | dict(policy or {})), env.env_spec)
     settings = learner_class.config_class(**{**case.quick, **config})
     learner = learner_class(built, env.env_spec, settings, num_envs=env.num_envs)

@@ -84,7 +84,7 @@ def test_words_are_cut_to_the_longest_instruction_and_padding_is_not_there():
 def test_a_word_finds_its_colour_to_a_fraction_of_a_place_anywhere_in_the_picture():
     torch.manual_seed(1)
     glance, names, read = Glance((3, 16, 16), 16), torch.randn(2, 16), torch.nn.Linear(16, 2)
-    adam = torch.optim.Adam([*glance.parameters(), *read.parameters()], 1e-2)
+    adam = torch.optim.Adam([*glance.parameters(), *read.parameters()], 5e-3)
 
     def scenes(count, columns):
         pictures, place = torch.full((count, 3, 16, 16), 0.3), torch.randint(0, 12, (count, 2, 2))
@@ -98,7 +98,7 @@ def test_a_word_finds_its_colour_to_a_fraction_of_a_place_anywhere_in_the_pictur
         alone = (place[:, 0] - place[:, 1]).abs().amax(1) > 3
         return (read(glance(pictures, names[which].unsqueeze(1))[:, 0]) - wanted)[alone]
 
-    for _ in range(120):
+    for _ in range(200):
         adam.zero_grad()
         scenes(64, torch.tensor([0, 1, 2, 6, 7, 8, 11])).square().mean().backward()
         adam.step()
