@@ -83,11 +83,13 @@ def record(file: lib.ResultFile, arm: str, seed: int, trained: Trained, *, episo
     """Success on the four tasks, together and each, and the minutes of training."""
     found = rates(play(trained, episodes=episodes))
     mean = sum(found.values()) / len(found)
-    took = {"wall_s": 60.0 * trained.minutes, "env_steps": trained.updates}
-    file.record(f"{arm}/success", seed, mean, unit="share of episodes", replace=True, **took)
-    file.record(f"{arm}/minutes", seed, trained.minutes, unit="min", replace=True, **took)
-    for task, rate in found.items():
-        file.record(f"{arm}/{task}", seed, rate, unit="share of episodes", replace=True, **took)
+    values = {"success": mean, **found, "minutes": trained.minutes}
+    for name, value in values.items():
+        unit = "min" if name == "minutes" else "share of episodes"
+        file.record(
+            f"{arm}/{name}", seed, value, unit=unit, wall_s=60.0 * trained.minutes, env_steps=trained.updates,
+            replace=True,
+        )  # fmt: skip
     command.say(f"{arm} seed {seed}: {mean:.2f} {found}, {trained.updates} updates in {trained.minutes:.1f} min")
     return mean
 

@@ -31,6 +31,9 @@ def target(share: int) -> Target:
     return every([verdict(f"wam_minus_vla/{share}", n=len(SEEDS)), *minutes])
 
 
+TARGET = target(10)
+
+
 def measure(claim: str, description: str, share: int, argv: Sequence[str] | None) -> int:
     """Train and play every arm and seed with `share` percent of the episodes."""
     opts: argparse.Namespace = command.options(claim, description, argv)

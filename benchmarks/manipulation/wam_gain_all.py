@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 from benchmarks.manipulation import wam_gain
 
+TARGET, NOTE = wam_gain.target(100), wam_gain.NOTE
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     return wam_gain.measure("manipulation/wam_gain_all", __doc__ or "", 100, argv)
