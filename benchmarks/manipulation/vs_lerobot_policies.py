@@ -1,113 +1,97 @@
 """LeRobot's ACT and Diffusion beside our VLA: the same demonstrations, the same training time, the same evaluation.
 
-python -m benchmarks.manipulation.vs_lerobot_policies
+python -m benchmarks.manipulation.vs_lerobot_policies [--told]
 """
 
 from __future__ import annotations
 
-import json
-import time
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks import command, lib
-from benchmarks.manipulation import demos
+from benchmarks.manipulation import cloning, demos, vla_flow_bc
 from benchmarks.targets import every, value
+from robotrl.analysis.runs import load_run
 from robotrl.functional.statistics import wilson_interval
 from robotrl.policies.io import load_policy
-from robotrl.runners.saved import evaluate_saved, trained_env
 
-MINUTES, PROBE, EPISODES, EVAL_SEED = 40.0, 150, 50, 1000
-ARMS: dict[str, list[str]] = {
-    "ours": ["preset=vla"],
-    "act": ["preset=act"],
-    "told_act": ["preset=act", "policy.lerobot.tell_task=true"],
-    "diffusion": ["preset=diffusion"],
-    "told_diffusion": ["preset=diffusion", "policy.lerobot.tell_task=true"],
-}
-"""Arm to the words of its training; those of `told_` get the instruction as a bag of words."""
-READS = "env.groups=[state,instruction,image/front,image/wrist]"
-SMALL = {
-    "ours": ["policy.vla.size=micro", "learner.batch_size=4"],
-    "act": ["policy.lerobot.settings.dim_model=16", "policy.lerobot.settings.n_heads=2", "learner.batch_size=2"],
-    "diffusion": ["policy.lerobot.settings.down_dims=[16,32]", "learner.batch_size=2"],
+SEED, PROBE, EACH = 0, 150, 50
+"""Updates of a probe, and of each line of its metrics."""
+ARMS: dict[str, dict[str, Any]] = {"act": {"preset": "act"}, "diffusion": {"preset": "diffusion"}}
+TOLD = {f"told_{arm}": {**settings, "policy.lerobot.tell_task": True} for arm, settings in ARMS.items()}
+"""The same with the instruction as a bag of words (extended: `--told`)."""
+SMALL: dict[str, dict[str, Any]] = {
+    "act": {"policy.lerobot.settings.dim_model": 16, "policy.lerobot.settings.n_heads": 2},
+    "diffusion": {"policy.lerobot.settings.down_dims": "[16,32]"},
 }
 TARGET = every(
-    [
-        value(f"ours_minus/{arm}", ">", 0.0, statistic="mean", n=EPISODES * len(demos.TASKS))
-        for arm in ARMS
-        if arm != "ours"
-    ]
+    [value(f"ours_minus/{arm}", ">", 0.0, statistic="mean", n=cloning.EPISODES * len(demos.TASKS)) for arm in ARMS]
 )
-NOTE = (
-    f"Four tasks (pick, place, open_drawer, press) x {demos.EPISODES} demonstrations of the scripted experts, two "
-    f"64x64 cameras. Every arm trains for {MINUTES:g} minutes on two threads: a probe of {PROBE} updates says how many "
-    f"that is. One value an episode, 1 where it succeeded; {EPISODES} episodes of each task from seed {EVAL_SEED}, "
-    "colours as in training, 16 envs side by side; `ours_minus` are paired differences. One training seed. ACT and "
-    "Diffusion read no words in LeRobot, so they cannot know which of three colours is meant; the arms `told_` get the "
-    "instruction as a bag of words through LeRobot's feature observation.environment_state. Their networks start from "
-    "random weights, without the ImageNet weights that LeRobot downloads; sizes and learning rates are LeRobot's but "
-    "for chunks of 20 (ACT) and 16 (Diffusion), a narrower Diffusion network with group norm, ten DDIM steps, and a "
+NOTE = cloning.NOTE + (
+    "ours is seed 0 of vla_flow_bc. The others are LeRobot 0.6.1's policies, trained by the same learner for as many "
+    f"minutes on two threads: a probe of {PROBE} updates says how many updates that is. One value an episode, 1 where "
+    "it succeeded; ours_minus are paired differences on the same starts. One training seed. ACT and Diffusion read no "
+    "words in LeRobot, so they cannot know which of three colours is meant; the arms told_ (extended, --told) get the "
+    "instruction as a bag of words through LeRobot's feature observation.environment_state. Networks start from "
+    "random weights, without those from ImageNet that LeRobot downloads; sizes and learning rates are LeRobot's but "
+    "for chunks of 20 (ACT) and 16 (Diffusion), a narrower Diffusion network with group norm and ten DDIM steps, and a "
     "learning rate of 1e-4 for ACT."
 )
 
 
-def train(run: Path, arm: str, data: Path, updates: int, *, smoke: bool) -> list[float]:
-    """Train one arm; the seconds of each 50 updates, which are without start-up and saving."""
-    command.empty(run)
-    words = [
-        *command.ROBOTRL, "train", "learner=bc", *ARMS[arm], READS, "env.options.split=train", f"replay.demos={data}",
-        f"run_dir={run}", "seed=0", f"total_env_steps={updates}", "eval_every=0", "eval_episodes=1",
-        f"schedule.rollout_steps={min(50, updates)}", f"schedule.updates={min(50, updates)}", "video=false",
-        "checkpoint_every=1_000_000", "num_threads=2", *(SMALL[arm.removeprefix("told_")] if smoke else []),
-    ]  # fmt: skip
-    command.execute(words, threads=2, log=run.with_suffix(".log"))
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [row["time/update"] for row in rows if "time/update" in row]
+def ours(work: Path, data: Path, *, smoke: bool) -> cloning.Trained:
+    """The run of `vla_flow_bc`, trained now if it is not there."""
+    folder = work / "ours" if smoke else lib.WORK / "manipulation" / "vla_flow_bc" / f"seed{SEED}"
+    settings = {"preset": "vla", "replay.demos": data, "seed": SEED, "env.options.split": "train"}
+    return cloning.train(folder / "run", settings | cloning.sizes(smoke=smoke, updates=vla_flow_bc.UPDATES))
 
 
-def measure(file: lib.ResultFile, work: Path, arm: str, data: Path, *, smoke: bool) -> None:
-    """Probe, train, play every task, record every episode."""
-    probe = 2 if smoke else PROBE
-    pace = train(work / f"{arm}-probe", arm, data, probe, smoke=smoke)[-1] / min(50, probe)
-    updates = 4 if smoke else max(100, round(MINUTES * 60 / pace / 100) * 100)
+def theirs(work: Path, arm: str, data: Path, minutes: float, *, smoke: bool) -> cloning.Trained:
+    """Train an arm for so many minutes."""
+    each = 2 if smoke else EACH
+    settings = {
+        **{**ARMS, **TOLD}[arm], "replay.demos": data, "seed": SEED, "env.options.split": "train",
+        "env.groups": "[state,instruction,image/front,image/wrist]", "schedule.rollout_steps": each,
+        "schedule.updates": each, "checkpoint_every": 1000,
+        **({**SMALL[arm.removeprefix("told_")], "learner.batch_size": 2, "env.time_limit": 20} if smoke else {}),
+    }  # fmt: skip
+    probe = cloning.train(work / arm / "probe", settings | {"total_env_steps": 4 if smoke else PROBE})
+    pace = float(load_run(probe.run).metrics["time/update"].iloc[-1]) / each
+    updates = 4 if smoke else max(1, round(minutes * 60 / pace / each)) * each
     command.say(f"{arm}: {1e3 * pace:.0f} ms an update, so {updates:,} updates")
-    run = work / arm
-    seconds = sum(train(run, arm, data, updates, smoke=smoke))
-    start = time.perf_counter()
-    env = trained_env(run)
-    if smoke:
-        env = replace(env, time_limit=10)
-    result = evaluate_saved(
-        run, env, tasks=demos.TASKS, episodes=2 if smoke else EPISODES, seed=EVAL_SEED, num_envs=16, num_threads=2
-    )
-    played = time.perf_counter() - start
+    return cloning.train(work / arm / "run", settings | {"total_env_steps": updates})
+
+
+def measure(file: lib.ResultFile, arm: str, trained: cloning.Trained, *, episodes: int) -> None:
+    """Play every task and record every episode."""
+    result = cloning.play(trained, episodes=episodes)
     good = result.successes or []
     for i, success in enumerate(good):
-        file.record(arm, i, float(success), unit="success", wall_s=seconds, env_steps=updates)
-    for k, task in enumerate(demos.TASKS):
-        share = good[k * (len(good) // len(demos.TASKS)) :][: len(good) // len(demos.TASKS)]
-        for i, success in enumerate(share):
+        file.record(arm, i, float(success), unit="success", wall_s=60 * trained.minutes, env_steps=trained.updates)
+    for task in demos.TASKS:
+        its = [success for name, success in zip(result.labels["task"], good, strict=True) if name == task]
+        for i, success in enumerate(its):
             file.record(f"{arm}/{task}", i, float(success), unit="success")
-    parameters = sum(p.numel() for p in load_policy(run).parameters())
+    parameters = sum(p.numel() for p in load_policy(trained.run).parameters())
     file.record(f"parameters/{arm}", 0, parameters, unit="parameters")
-    command.say(f"{arm}: {sum(good)} of {len(good)} after {seconds / 60:.1f} minutes; played in {played / 60:.1f}")
+    command.say(f"{arm}: {sum(good)} of {len(good)} after {trained.minutes:.1f} minutes")
 
 
 def appendix(data: Mapping[str, Any]) -> str:
     """Success of each arm and task with Wilson intervals, parameters and updates."""
     arms = data["arms"]
     lines = [
-        f"| arm | parameters | updates | all tasks | {' | '.join(demos.TASKS)} |",
-        "| --- | --- | --- | --- |" + " --- |" * len(demos.TASKS),
+        f"| arm | parameters | updates | minutes | all tasks | {' | '.join(demos.TASKS)} |",
+        "| --- | --- | --- | --- | --- |" + " --- |" * len(demos.TASKS),
     ]
-    for arm in ARMS:
+    for arm in ("ours", *ARMS, *TOLD):
         if arm in arms:
             cells = [_rate(arms[name]["values"]) for name in (arm, *(f"{arm}/{task}" for task in demos.TASKS))]
-            parameters = arms[f"parameters/{arm}"]["values"][0] / 1e6
-            lines.append(f"| {arm} | {parameters:.1f} M | {arms[arm]['env_steps'][0]:,} | {' | '.join(cells)} |")
+            parameters, took = arms[f"parameters/{arm}"]["values"][0] / 1e6, arms[arm]["wall_s"][0] / 60
+            updates = f"{arms[arm]['env_steps'][0]:,}"
+            lines.append(f"| {arm} | {parameters:.1f} M | {updates} | {took:.0f} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -118,18 +102,21 @@ def _rate(values: Sequence[float]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     claim = "manipulation/vs_lerobot_policies"
-    opts = command.options(claim, __doc__ or "", argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    arms = [*ARMS, *(TOLD if "--told" in words else ())]
+    opts = command.options(claim, __doc__ or "", [word for word in words if word != "--told"])
     file, work = command.result(claim, opts, TARGET, NOTE), command.work(claim, opts)
-    data = demos.recorded(smoke=opts.smoke)
-    for arm in ARMS:
-        if not file.has(f"parameters/{arm}", 0):
-            file.forget(arm)
-            measure(file, work, arm, data, smoke=opts.smoke)
-    for arm in ARMS:
-        if arm != "ours":
-            pairs = zip(file.arms["ours"].values, file.arms[arm].values, strict=True)
-            for i, (ours, theirs) in enumerate(pairs):
-                file.record(f"ours_minus/{arm}", i, ours - theirs, unit="success", replace=True)
+    data, episodes = demos.recorded(smoke=opts.smoke), 2 if opts.smoke else cloning.EPISODES
+    vla = ours(work, data, smoke=opts.smoke)
+    for arm in ("ours", *arms):
+        if file.has(f"parameters/{arm}", 0):
+            continue
+        file.forget(arm)
+        trained = vla if arm == "ours" else theirs(work, arm, data, vla.minutes, smoke=opts.smoke)
+        measure(file, arm, trained, episodes=episodes)
+    for arm in arms:
+        for i, (mine, its) in enumerate(zip(file.arms["ours"].values, file.arms[arm].values, strict=True)):
+            file.record(f"ours_minus/{arm}", i, mine - its, unit="success", replace=True)
     return command.conclude(file)
 
 
