@@ -32,7 +32,9 @@ class RobotRLPolicy(PreTrainedPolicy):
     def __init__(self, config: RobotRLConfig, **kwargs: Any) -> None:
         super().__init__(config)
         self.policy = from_description(json.loads(config.description))
-        self._numbers = {word: number for number, word in enumerate(tabletop_words(), 2)}
+        vocabulary = getattr(self.policy, "vocabulary", None)
+        words = tabletop_words() if vocabulary is None else vocabulary.words
+        self._numbers = {word: number for number, word in enumerate(words, 2)}
         self.reset()
 
     def reset(self) -> None:

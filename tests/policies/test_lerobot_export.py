@@ -9,6 +9,7 @@ from robotrl.policies import build_policy
 from robotrl.policies.config import PolicyConfig
 from robotrl.policies.io import load_policy, save_policy
 from robotrl.policies.lerobot_export import export_to_lerobot
+from robotrl.policies.vla_config import VLAConfig
 from robotrl.types import ActionSpec, ArraySpec, EnvSpec, RobotRLError
 from tests.policies.lerobot_made import CAMERAS, make_checkpoint
 from tests.policies.test_lerobot import PICK_UP_THE_RED_BLOCK, SPEC, observation, policy_of
@@ -53,6 +54,7 @@ def train_a_little(policy):
 CONFIGS = {
     "mlp": PolicyConfig(kind="mlp", hidden=[8], groups=["state", "privileged"]),
     "gru": PolicyConfig(kind="gru", hidden=[8], gru_size=6, groups=["state"]),
+    "vla": PolicyConfig(kind="vla", vla=VLAConfig(size="micro", chunk_size=5, execute_steps=2)),
     "cnn": PolicyConfig(kind="cnn", hidden=[8], image_channels=4, image_features=8, groups=["state", "image/front"]),
 }
 
@@ -73,7 +75,7 @@ def test_lerobots_loader_gives_the_same_actions_step_by_step(kind, tmp_path):
             theirs.reset()
             state = policy.reset_state(state, torch.tensor([True]))
     chunk = theirs.predict_action_chunk(pre(for_lerobot(obs, policy.obs_groups)))
-    assert chunk.shape == (1, 1, 7)
+    assert chunk.shape == (1, 5 if kind == "vla" else 1, 7)
 
 
 @pytest.mark.parametrize("kind", ["act", "smolvla"])
@@ -95,6 +97,31 @@ def test_a_policy_of_lerobots_goes_there_and_back_as_an_ordinary_checkpoint(kind
     assert again.groups == policy.groups == {
         "observation.state": "state", **{f"observation.images.{c}": f"image/{c}" for c in CAMERAS},
     }  # fmt: skip
+
+
+def test_lerobots_training_gets_a_loss_of_a_chunk_policy_a_sample_or_a_mean(tmp_path):
+    policy = build_policy(CONFIGS["vla"], SPEC)
+    export_to_lerobot(policy, tmp_path / "theirs")
+    theirs, _, _ = loaded_by_lerobot(tmp_path / "theirs")
+    obs = observation(3, 0)
+    batch = {f"observation.images.{c}": obs[f"image/{c}"].float() / 255 for c in CAMERAS}
+    batch |= {"observation.state": obs["state"], "task": [PICK_UP_THE_RED_BLOCK] * 3}
+    batch |= {"action": torch.rand(3, 5, 7) * 0.01, "action_is_pad": torch.zeros(3, 5, dtype=torch.bool)}
+    torch.manual_seed(0)
+    each, _ = theirs.forward(batch, reduction="none")
+    torch.manual_seed(0)
+    mean, _ = theirs.forward(batch)
+    assert each.shape == (3,)
+    torch.testing.assert_close(each.mean(), mean)
+    mean.backward()
+
+
+def test_lerobots_command_line_finds_the_plugin():
+    from lerobot.configs.parser import load_plugin
+    from lerobot.configs.policies import PreTrainedConfig
+
+    load_plugin("robotrl.policies.lerobot_plugin")
+    assert "robotrl" in PreTrainedConfig.get_known_choices()
 
 
 def test_what_cannot_be_exported_says_so(tmp_path):
