@@ -105,7 +105,7 @@ class VLA(ChunkPolicy):
     def errors(self, obs: Obs, rows: Batch) -> dict[str, Error]:
         """Squared error of the velocity, or cross-entropy of the bins: `[h, B]`, a mean over the action's numbers."""
         target = self.scaling(self._flat(rows["action"])).transpose(0, 1)
-        seen = self.prefix(obs, forget=FORGET)
+        seen = self.prefix(obs, forgetful=True)
         if self.vla.head == "discrete":
             found = nn.functional.cross_entropy(
                 self.logits_from(seen).flatten(0, 2), self.tokens_of_scaled(target).flatten(), reduction="none"
@@ -131,23 +131,26 @@ class VLA(ChunkPolicy):
         parts = [obs[group].reshape(rows, -1).float() for group in self.numbers]
         return torch.cat(parts, -1) if parts else self.kinds.new_zeros(rows, 0)
 
-    def prefix(self, obs: Obs, *, forget: float = 0.0, watch: list[Tensor] | None = None) -> Seen:
+    def prefix(self, obs: Obs, *, forgetful: bool = False, watch: list[Tensor] | None = None) -> Seen:
         """What the actions will see of observations `[B, ...]`.
 
         Args:
             obs: the groups the policy reads.
-            forget: share of words to replace by the unknown one.
+            forgetful: withhold some words and the proprioception of some rows, as training does.
             watch: gets the words' attention to each camera's places `[B, heads, words, places]`.
         """
         rows = len(obs[self.obs_groups[0]])
-        body = self.body(self.proprio(self.vector(obs, rows))).unsqueeze(1)
+        known = self.proprio(self.vector(obs, rows))
+        if forgetful:  # zero is the mean
+            known = known * (torch.rand(rows, 1, device=known.device) >= self.vla.forget_body)
+        body = self.body(known).unsqueeze(1)
         parts, valid = [body + self.kinds[1]], [torch.ones(rows, 1, dtype=torch.bool, device=body.device)]
         tokens = own = body[:, :0]
         there = valid[0][:, :0]
         if self.vocabulary is not None and self.words is not None:
             words = self.known_words(obs[self.vla.instruction])
-            if forget:
-                left_out = (torch.rand(words.shape, device=words.device) < forget) & (words != 0)
+            if forgetful:
+                left_out = (torch.rand(words.shape, device=words.device) < FORGET) & (words != 0)
                 words = words.masked_fill(left_out, UNKNOWN)
             tokens, own, there = self.words(words)
             tokens = tokens + self.kinds[0]

@@ -48,6 +48,9 @@ class VLAConfig:
     """Euler steps of an inference."""
     flow_samples: int = 4
     """Noise levels at which each training example is looked at: its prefix is computed once for all."""
+    forget_body: float = 0.3
+    """Share of training examples whose proprioception is withheld. How the arm moves tells how it moves on, and a policy
+    that learns no more than that never looks for what it is to reach."""
     bins: int = 64
     temperature: float = 1.0
     """With exploration: the scale of the noise that a flow starts from, or of the logits of the bins. Without, a flow
@@ -87,6 +90,8 @@ class VLAConfig:
                 raise RobotRLError(f"policy.vla.{name} is {getattr(self, name)}; it must lie in [1, {most}].")
         if not 2 <= self.bins <= MAX_BINS:
             raise RobotRLError(f"policy.vla.bins is {self.bins}; it must lie in [2, {MAX_BINS}].")
+        if not 0 <= self.forget_body < 1:
+            raise RobotRLError(f"policy.vla.forget_body is {self.forget_body}; it must lie in [0, 1).")
         if not self.temperature > 0:
             raise RobotRLError(f"policy.vla.temperature is {self.temperature}; it must be greater than 0.")
         if len(self.words) > MAX_WORDS:

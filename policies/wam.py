@@ -26,7 +26,7 @@ from robotrl.nets.autoencoder import Autoencoder, patches, unpatched
 from robotrl.nets.transformer import Seen, sinusoid
 from robotrl.policies.chunks import Error
 from robotrl.policies.config import PolicyConfig
-from robotrl.policies.vla import FORGET, VLA
+from robotrl.policies.vla import VLA
 from robotrl.policies.vla_config import SIZES
 from robotrl.types import Batch, EnvSpec, Extras, Obs, RobotRLError
 
@@ -89,7 +89,7 @@ class WAM(VLA):
         pictures, valid = rows[f"obs/{self.camera}"], rows[f"valid/obs/{self.camera}"][1:]
         latents = self.tokens_of_pictures(pictures.transpose(0, 1))
         now, future = latents[:, :1], latents[:, 1:]
-        seen, many = self.prefix(obs, forget=FORGET), self.vla.flow_samples
+        seen, many = self.prefix(obs, forgetful=True), self.vla.flow_samples
         data = target.repeat_interleave(many, 0)
         noise, time = torch.randn_like(data), flow_times((len(data),), device=data.device)
         # the future is looked at once; only where actions see it does every noise level of theirs need one

@@ -92,6 +92,18 @@ def test_the_prefix_is_computed_once_a_chunk():
     assert calls == [1 + 6 + 2, *[5] * 10]  # body, six words, two tokens of the camera; then the chunk, ten times
 
 
+def test_training_withholds_proprioception_now_and_then_and_acting_never_does():
+    policy, obs = vla(forget_body=0.5), observation(400)
+    obs = {name: value[:1].expand(400, *value.shape[1:]) for name, value in obs.items()}
+    obs["instruction"] = torch.zeros_like(obs["instruction"])
+    body = policy.prefix(obs, forgetful=True).keys[0][:, 0, 0]
+    share = (body == body[0]).all(-1).float().mean().item()
+    assert 0.4 < share < 0.6
+    assert len(body.unique(dim=0)) == 2
+    whole = policy.prefix(obs).keys[0][:, 0, 0]
+    assert (whole == whole[0]).all()
+
+
 def test_without_exploration_a_row_does_not_depend_on_its_neighbours():
     policy, obs = vla(), observation(4)
     together, _ = policy.infer(obs, None, explore=False)
@@ -257,6 +269,7 @@ def test_instructions_in_words_are_mended_or_refused():
         ({"delay": 3}, "delay is 3, but only 2 actions of a chunk are left after execute_steps=3"),
         ({"bins": 1}, r"bins is 1; it must lie in \[2, 4096\]"),
         ({"chunk_size": 0}, r"chunk_size is 0; it must lie in \[1, 1000\]"),
+        ({"forget_body": 1.0}, r"forget_body is 1.0; it must lie in \[0, 1\)"),
         ({"temperature": 0.0}, "temperature is 0.0; it must be greater than 0"),
     ],
 )
