@@ -29,7 +29,7 @@ SIZES = {
     "small": Size(256, 6, 8, (32, 64, 128), 8),
     "base": Size(768, 12, 12, (64, 128, 256), 16),
 }
-"""`micro` is for tests, `tiny` (0.7 million numbers with two cameras) trains on two CPU cores."""
+"""`micro` is for tests, `tiny` (0.6 million numbers with two cameras) trains on two CPU cores."""
 
 
 @dataclass(slots=True)
@@ -49,8 +49,8 @@ class VLAConfig:
     flow_samples: int = 4
     """Noise levels at which each training example is looked at: its prefix is computed once for all."""
     forget_body: float = 0.3
-    """Share of training examples whose proprioception is withheld. How the arm moves tells how it moves on, and a policy
-    that learns no more than that never looks for what it is to reach."""
+    """Share of training examples whose proprioception is withheld. How the arm moves tells how it moves on, and a
+    policy that learns no more than that never looks for what it is to reach."""
     bins: int = 64
     temperature: float = 1.0
     """With exploration: the scale of the noise that a flow starts from, or of the logits of the bins. Without, a flow

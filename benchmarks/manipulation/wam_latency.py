@@ -11,7 +11,7 @@ from benchmarks import command
 from benchmarks.targets import every, ratio, value
 
 ROUNDS, REPEATS = 5, 40
-CHUNK = 20
+CHUNK = 28
 TARGET = every(
     [
         ratio("wam_actions", "vla", "<=", 1.1, n=ROUNDS),
@@ -22,7 +22,7 @@ TARGET = every(
 )
 NOTE = (
     "Milliseconds of one inference (ten Euler steps) for one observation of two cameras of 64x64 and eight words, size "
-    "tiny, chunks of 20, one thread; the value of a round is the median of 40. vla and wam take turns, each round in a "
+    "tiny, chunks of 28, one thread; the value of a round is the median of 40. vla and wam take turns, each round in a "
     "process of its own. wam_joint also denoises two pictures to come, 32 tokens: the joint sequence is then about 1.7 "
     "times as long as that of actions alone, as in the paper (169 and 289 tokens: a state, 120 of the reference "
     "picture, 48 actions, 120 of the future). identical: 1 where all 40 chunks, from noise of their own, are bit for "
