@@ -53,7 +53,8 @@ class VLA(ChunkPolicy):
         self.obs_groups = _groups(config, spec)
         self.numbers, self.cameras, told = split_groups(self.obs_groups, spec, vla.instruction)
         dim, self.dim = size.dim, self.actions.dim
-        self.losses = (vla.head,)
+        self.ahead = tuple(vla.ahead) if self.numbers else ()
+        self.losses = (vla.head, *(["ahead"] if self.ahead else []))
         self.scaling = Scaling(self.dim, vla.scaling, 1.5 if vla.scaling == "quantile" else 6.0)
         width = sum(int(torch.Size(spec.obs[g].shape).numel()) for g in self.numbers)
         self.proprio = Scaling(width, "std", 5.0)
@@ -75,12 +76,19 @@ class VLA(ChunkPolicy):
         if vla.head == "flow":
             self.action_in, self.time_in = nn.Linear(self.dim, dim), nn.Linear(dim, dim)
             self.mix = nn.Sequential(nn.GELU(), nn.Linear(dim, dim))
+        self.wait = nn.Parameter(torch.randn(len(self.ahead), dim) * 0.2)
+        self.ahead_head = nn.Linear(dim, width)
         self.head = nn.Linear(dim, self.dim * (1 if vla.head == "flow" else vla.bins))
         with torch.no_grad():
             self.head.weight.mul_(0.1)
         self._warned = False
 
     # ---- learning from data ----
+
+    @property
+    def windows(self) -> Mapping[str, Sequence[int]]:
+        """The present observation, the actions of a chunk, and the proprioception to come."""
+        return {**super().windows, **{f"obs/{group}": (0, *self.ahead) for group in self.numbers}}
 
     @property
     def fit_windows(self) -> Mapping[str, Sequence[int]]:
@@ -113,7 +121,18 @@ class VLA(ChunkPolicy):
             error = found.view(target.shape).mean(-1)
         else:
             error = self.flow_error(seen, target)
-        return {self.vla.head: Error(error.transpose(0, 1), rows["valid/action"])}
+        return {self.vla.head: Error(error.transpose(0, 1), rows["valid/action"]), **self.ahead_error(seen, rows)}
+
+    def ahead_error(self, seen: Seen, rows: Batch) -> dict[str, Error]:
+        """Squared error of the proprioception to come, `[K, B]`, in scaled units; nothing where none is predicted."""
+        if not self.ahead:
+            return {}
+        count = len(seen.keys[0])
+        steps = range(1, 1 + len(self.ahead))
+        vectors = [self.vector({g: rows[f"obs/{g}"][k] for g in self.numbers}, count) for k in steps]
+        found = self.ahead_head(self.trunk(self.wait.expand(count, -1, -1), [seen])[0]).transpose(0, 1)
+        error = (found.float() - self.proprio(torch.stack(vectors))).square().mean(-1)
+        return {"ahead": Error(error, torch.ones_like(error, dtype=torch.bool))}
 
     def flow_error(self, seen: Seen, target: Tensor) -> Tensor:
         """`[B, h]` for scaled actions `[B, h, A]`, a mean over the noise levels at which each is looked at."""

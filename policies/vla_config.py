@@ -51,6 +51,9 @@ class VLAConfig:
     forget_body: float = 0.3
     """Share of training examples whose proprioception is withheld. How the arm moves tells how it moves on, and a
     policy that learns no more than that never looks for what it is to reach."""
+    ahead: list[int] = field(default_factory=lambda: [12, 24, 48])
+    """Steps from now at which the policy, while it learns, also predicts its own proprioception (after an episode's end:
+    the last one). Where the arm will be says what it is to find in the picture; actions say it only step by step."""
     bins: int = 64
     temperature: float = 1.0
     """With exploration: the scale of the noise that a flow starts from, or of the logits of the bins. Without, a flow
@@ -90,6 +93,10 @@ class VLAConfig:
                 raise RobotRLError(f"policy.vla.{name} is {getattr(self, name)}; it must lie in [1, {most}].")
         if not 2 <= self.bins <= MAX_BINS:
             raise RobotRLError(f"policy.vla.bins is {self.bins}; it must lie in [2, {MAX_BINS}].")
+        if any(not 1 <= step <= MAX_CHUNK for step in self.ahead) or len(self.ahead) > 64:
+            raise RobotRLError(
+                f"policy.vla.ahead is {self.ahead}; give at most 64 numbers of steps in [1, {MAX_CHUNK}], or none."
+            )
         if not 0 <= self.forget_body < 1:
             raise RobotRLError(f"policy.vla.forget_body is {self.forget_body}; it must lie in [0, 1).")
         if not self.temperature > 0:

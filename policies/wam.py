@@ -60,7 +60,7 @@ class WAM(VLA):
             )
         self.places = (rows // PATCH) * (columns // PATCH)
         latent = self.wam.latent_channels * PATCH * PATCH
-        self.losses = ("flow", "future")
+        self.losses = (*self.losses, "future")
         self.future_in, self.future_time = nn.Linear(2 * latent, dim), nn.Linear(dim, dim)
         self.future_mix = nn.Sequential(nn.GELU(), nn.Linear(dim, dim))
         self.future_place = nn.Parameter(torch.randn(len(self.future_steps), self.places, dim) * 0.2)
@@ -106,6 +106,7 @@ class WAM(VLA):
         return {
             "flow": Error(error.transpose(0, 1), rows["valid/action"]),
             "future": Error(error_f.transpose(0, 1), valid),
+            **self.ahead_error(seen, rows),
         }
 
     def flows(

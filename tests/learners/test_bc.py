@@ -161,8 +161,8 @@ def test_the_learning_rate_warms_up_and_falls_like_a_cosine():
 
 
 def test_losses_can_be_weighed_by_name():
-    assert chunks(loss_coefs={"flow": 2.0}).learner._coef == {"flow": 2.0}
-    with pytest.raises(RobotRLError, match=r"names \['flo'\], but this policy's losses are \['flow'\]"):
+    assert chunks(loss_coefs={"flow": 2.0}).learner._coef == {"flow": 2.0, "ahead": 1.0}
+    with pytest.raises(RobotRLError, match=r"names \['flo'\], but this policy's losses are \['flow', 'ahead'\]"):
         chunks(loss_coefs={"flo": 2.0})
 
 

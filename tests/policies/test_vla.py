@@ -16,7 +16,7 @@ from robotrl.seeding import seed_everything
 from robotrl.types import ActionSpec, ArraySpec, EnvSpec, RobotRLError
 from tests import envs_for_tests as envs
 
-TINY = {"size": "micro", "chunk_size": 5, "execute_steps": 3, "flow_steps": 10}
+TINY = {"ahead": [], "size": "micro", "chunk_size": 5, "execute_steps": 3, "flow_steps": 10}
 SPEC = EnvSpec(
     "made/up",
     {
@@ -90,6 +90,28 @@ def test_the_prefix_is_computed_once_a_chunk():
     policy.trunk.forward = lambda x, *args, **words: (calls.append(x.shape[1]), forward(x, *args, **words))[1]
     policy.infer(observation(2), None, explore=False)
     assert calls == [1 + 6 + 2, *[5] * 10]  # body, six words, two tokens of the camera; then the chunk, ten times
+
+
+def test_the_proprioception_to_come_is_predicted_while_it_learns():
+    policy = vla(ahead=[3, 9])
+    assert policy.losses == ("flow", "ahead")
+    assert policy.windows["obs/state"] == (0, 3, 9) and policy.windows["obs/image/front"] == (0,)
+    rows = data(4, policy)
+    rows["obs/state"] = torch.cat([rows["obs/state"], 2 * rows["obs/state"], -rows["obs/state"]])
+    adam = torch.optim.Adam(policy.parameters(), 3e-3)
+    obs = {k.removeprefix("obs/"): v[0] for k, v in rows.items() if k.startswith("obs/")}
+    for step in range(120):
+        error = policy.errors(obs, rows)["ahead"]
+        assert error.value.shape == error.valid.shape == (2, 4) and error.valid.all()
+        first = error.value.mean().item() if step == 0 else first
+        adam.zero_grad()
+        error.value.mean().backward()
+        adam.step()
+    assert error.value.mean().item() < 0.2 * first
+    assert policy.infer(obs, None, explore=False)[0].shape == (4, 5, 2)
+    assert vla().losses == ("flow",)
+    with pytest.raises(RobotRLError, match=r"ahead is \[0\]; give at most 64 numbers"):
+        VLAConfig(ahead=[0])
 
 
 def test_training_withholds_proprioception_now_and_then_and_acting_never_does():
