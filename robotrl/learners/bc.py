@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -59,7 +59,7 @@ class BCConfig:
     """Rectangles of a picture that are covered at random."""
     matmul_precision: str = "fp32"
     """`bf16`: forward and backward passes in bfloat16 where PyTorch's autocast deems it safe."""
-    loss_coefs: dict[str, float] | None = None
+    loss_coefs: dict[str, float] = field(default_factory=dict)
     """Weights of a chunk policy's losses; those not named count 1."""
     weight_by: str | None = None
     """Of chunk policies: a field of the data, one number a step, by which the losses of each sample are weighed."""
@@ -107,8 +107,8 @@ class BC:
         self._updates, self._rate, self._fitted = 0, config.learning_rate, not self.chunks
         # the keys of every loss, asserted against what the updates produce
         names = policy.losses if self.chunks else (config.loss,)
-        self._coef = {name: (config.loss_coefs or {}).get(name, 1.0) for name in names}
-        unknown = sorted(set(config.loss_coefs or {}) - set(names))
+        self._coef = {name: config.loss_coefs.get(name, 1.0) for name in names}
+        unknown = sorted(set(config.loss_coefs) - set(names))
         if unknown:
             raise RobotRLError(f"learner.loss_coefs names {unknown}, but this policy's losses are {list(names)}.")
 
