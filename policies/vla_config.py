@@ -53,7 +53,7 @@ class VLAConfig:
     policy that learns no more than that never looks for what it is to reach."""
     ahead: list[int] = field(default_factory=lambda: [12, 24, 48])
     """Steps from now at which the policy, while it learns, also predicts its own proprioception (after an episode's
-    end: the last one). Where the arm will be says what it is to find in the picture; actions say it only step by step."""
+    end: the last one). Where the arm will be says what it is to find in the picture; actions say it step by step."""
     bins: int = 64
     temperature: float = 1.0
     """With exploration: the scale of the noise that a flow starts from, or of the logits of the bins. Without, a flow

@@ -16,6 +16,7 @@ from tests.lock_features import options as env_options
 from tests.runners.conftest import IMITATES
 
 MORE = {
+    "bc": ["policy.wam.autoencoder_steps=2"],
     "ailboost": ["learner.member_env_steps=16"],
     "dreamer": ["schedule.rollout_steps=4", "learner.batch_length=3", "total_env_steps=64"],
     "bc/act": [
