@@ -124,8 +124,11 @@ class VLA(ChunkPolicy):
         return {self.vla.head: Error(error.transpose(0, 1), rows["valid/action"]), **self.ahead_error(seen, rows)}
 
     def ahead_error(self, seen: Seen, rows: Batch) -> dict[str, Error]:
-        """Squared error of the proprioception to come, `[K, B]`, in scaled units; nothing where none is predicted."""
-        if not self.ahead:
+        """Squared error of the proprioception to come, `[K, B]`, in scaled units.
+
+        Nothing where none is predicted, or where the rows hold only the present, as LeRobot's training gives them.
+        """
+        if not self.ahead or any(len(rows[f"obs/{group}"]) == 1 for group in self.numbers):
             return {}
         count = len(seen.keys[0])
         steps = range(1, 1 + len(self.ahead))

@@ -87,7 +87,7 @@ def evaluations(tmp_path, monkeypatch):
     returns, kept = [], []
     monkeypatch.setattr(hooks, "evaluate", lambda *_, **__: Result(returns.pop(0)))
     monkeypatch.setattr(
-        hooks, "save_policy", lambda _, path, meta: kept.append((path.name, meta["eval"]["eval/return"]))
+        hooks, "save_policy", lambda _, path, meta, beside: kept.append((path.name, meta["eval"]["eval/return"]))
     )
     with RunDir.create(tmp_path / "x", "n") as directory:
         progress = Progress(1000)
