@@ -54,10 +54,8 @@ def save_policy(
         (directory / name).parent.mkdir(exist_ok=True)
         _replace(directory / name, content)
     # Each file vouches for itself, so a crash between two leaves files that load.
-    for file, state in {
-        **{f"{name}.safetensors": t for name, t in (beside or {}).items()},
-        WEIGHTS: policy.state_dict(),
-    }.items():
+    states = {f"{name}.safetensors": state for name, state in (beside or {}).items()} | {WEIGHTS: policy.state_dict()}
+    for file, state in states.items():
         tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
         _replace(directory / file, save(tensors, {"checksum": _checksum(tensors)}))
     _replace(directory / DESCRIPTION, json.dumps(description, indent=2).encode())

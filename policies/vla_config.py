@@ -69,7 +69,7 @@ class VLAConfig:
     In simulation it is a counted number of steps."""
     real_time: str = "guided"
     """With a delay: `guided` pulls the new chunk towards what is left of the old one, its first `delay` actions fully;
-    `vjp` does so through the network's derivative, as published, at twice the cost; `naive` ignores the old chunk."""
+    `vjp` does so through the network's derivative, as published, at more cost; `naive` ignores the old chunk."""
     backbone: str | None = None
     """A local folder of a Hugging Face vision model (`config.json` and safetensors) that sees in place of the
     convolutions; no code of it is run."""

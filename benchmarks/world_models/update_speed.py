@@ -27,8 +27,7 @@ NOTE = (
     "every state, float32; the value is the median of 10 updates in a process of its own, bound to as many cores as it "
     "has threads. robotrl: batch from the replay, update, latent states written back. sheeprl: its `dreamer_v3_5` "
     "(version 0.8.4, algo=dreamer_v3_5_1M), which is the same algorithm at the same sizes, on a batch that is there "
-    "already; missing where it could not be installed. Its torch.compile mode is not measured: on two cores it was "
-    "still compiling after minutes, since the loops over time are unrolled."
+    "already; missing where it could not be installed. Its torch.compile mode is not measured."
 )
 
 
