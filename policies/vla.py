@@ -245,6 +245,7 @@ class VLA(ChunkPolicy):
 
     # ---- acting ----
 
+    @torch.no_grad()
     def infer(self, obs: Obs, previous: Tensor | None, *, explore: bool) -> tuple[Tensor, Extras]:
         """See `ChunkPolicy.infer`."""
         seen = self.prefix(obs)
