@@ -27,17 +27,10 @@ Act = Callable[[Tensor], Tensor]
 class Dream(NamedTuple):
     """An imagined sequence; the first state is the given one."""
 
-    deter: Tensor
-    """`[H + 1, B, deter]`."""
-    stoch: Tensor
-    """`[H + 1, B, latents * classes]`."""
+    features: Tensor
+    """What the heads see, `[H + 1, B, F]`: deterministic and stochastic states side by side."""
     action: Tensor
     """`[H, B, A]`, taken in the first H states."""
-
-    @property
-    def features(self) -> Tensor:
-        """What the heads see, `[H + 1, B, F]`."""
-        return torch.cat([self.deter, self.stoch], -1)
 
 
 class Perception(nn.Module):
@@ -116,13 +109,12 @@ class WorldModel(nn.Module):
             act: chooses the actions.
             horizon: H, steps.
         """
-        deters, stochs, actions = [deter], [stoch], []
+        features, actions = [torch.cat([deter, stoch], -1)], []
         for _ in range(horizon):
-            actions.append(act(torch.cat([deters[-1], stochs[-1]], -1)))
-            deter, stoch = self.rssm.imagine_step(deters[-1], stochs[-1], actions[-1])
-            deters.append(deter)
-            stochs.append(stoch)
-        return Dream(torch.stack(deters), torch.stack(stochs), torch.stack(actions))
+            actions.append(act(features[-1]))
+            deter, stoch = self.rssm.imagine_step(deter, stoch, actions[-1])
+            features.append(torch.cat([deter, stoch], -1))
+        return Dream(torch.stack(features), torch.stack(actions))
 
     def decode(self, features: Tensor) -> Obs:
         """The observations that features `[..., F]` stand for, in the env's units; images uint8."""

@@ -7,10 +7,11 @@ steps at once.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from robotrl.nets.normed import BlockLinear, Linear, NormedLinear, NormedMLP, normed_silu
 from robotrl.types import State
@@ -18,6 +19,8 @@ from robotrl.world_models.sizes import ModelSize
 
 UNIMIX = 0.01
 """Share of the uniform distribution in every categorical: no class ever has probability zero."""
+FULL_VECTOR = 16
+"""Float32 numbers that a CPU computes with at once."""
 
 
 class Latents(NamedTuple):
@@ -78,10 +81,7 @@ class RSSM(nn.Module):
         x = self.core(by_block, shared).transpose(0, 1).flatten(1)
         x = normed_silu(x, self.core_norm)
         gates = self.gates(x.unflatten(-1, (blocks, -1)).transpose(0, 1)).transpose(0, 1)
-        reset, candidate, update = gates.unflatten(-1, (3, -1)).unbind(2)
-        candidate = torch.tanh(torch.sigmoid(reset) * candidate)
-        update = torch.sigmoid(update - 1.0)  # remembers by default
-        return torch.lerp(deter, candidate.flatten(1), update.flatten(1))
+        return gated(deter, gates.unflatten(-1, (3, -1)))
 
     def embed_action(self, action: Tensor) -> Tensor:
         """Features `[..., hidden]` of actions `[..., A]`, each number first brought into [-1, 1]."""
@@ -148,8 +148,76 @@ class RSSM(nn.Module):
 
     def _probs(self, raw: Tensor) -> Tensor:
         s = self.size
-        probs = torch.softmax(raw.unflatten(-1, (s.latents, s.classes)).float(), -1)
+        probs = _softmax(raw.unflatten(-1, (s.latents, s.classes)).float())
         return torch.lerp(probs, torch.full_like(probs[..., :1], 1.0 / s.classes), UNIMIX)
+
+
+def gated(deter: Tensor, gates: Tensor) -> Tensor:
+    """The GRU's last step: `[B, D]` with some of its numbers moved towards what the gates hold.
+
+    Args:
+        deter: `[B, D]`, the state before.
+        gates: `[B, blocks, 3, D / blocks]`: reset, candidate and update, before their nonlinearities.
+    """
+    if gates.is_cuda or gates.dtype != torch.float32:
+        reset, candidate, update = gates.unbind(2)
+        candidate = torch.tanh(torch.sigmoid(reset) * candidate)
+        update = torch.sigmoid(update - 1.0)  # remembers by default
+        return torch.lerp(deter, candidate.flatten(1), update.flatten(1))
+    if torch.is_grad_enabled():
+        result: Tensor = _Gated.apply(deter, gates)
+        return result
+    return _gated(deter, gates)[0]
+
+
+class _Gated(torch.autograd.Function):
+    """One node instead of nine, which counts in a loop over time."""
+
+    @staticmethod
+    def forward(ctx: Any, deter: Tensor, gates: Tensor) -> Tensor:
+        """See `gated`."""
+        out, *kept = _gated(deter, gates)
+        ctx.save_for_backward(deter, gates, *kept)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """By `deter` and by `gates`."""
+        by_deter, by_gates = _gated_back(grad, *ctx.saved_tensors)
+        return by_deter, by_gates
+
+
+@torch.jit.script
+def _gated(deter: Tensor, gates: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The result; for its gradient: the reset, the candidate and the update after their nonlinearities."""
+    reset = torch.sigmoid(gates[:, :, 0])
+    # tanh, for which PyTorch's kernel takes three times as long
+    candidate = torch.sigmoid((reset * gates[:, :, 1]).mul_(2.0)).mul_(2.0).sub_(1.0)
+    update = torch.sigmoid(gates[:, :, 2] - 1.0)  # remembers by default
+    return torch.lerp(deter, candidate.flatten(1), update.flatten(1)), reset, candidate, update
+
+
+@torch.jit.script
+def _gated_back(
+    grad: Tensor, deter: Tensor, gates: Tensor, reset: Tensor, candidate: Tensor, update: Tensor
+) -> tuple[Tensor, Tensor]:
+    out = torch.empty_like(gates)
+    moved = grad.view_as(candidate)
+    by_candidate = moved * update
+    by_deter = grad - by_candidate.flatten(1)
+    inner = torch.ops.aten.tanh_backward(by_candidate, candidate)
+    out[:, :, 0] = torch.ops.aten.sigmoid_backward(inner * gates[:, :, 1], reset)
+    out[:, :, 1] = inner * reset
+    out[:, :, 2] = torch.ops.aten.sigmoid_backward(moved * (candidate - deter.view_as(candidate)), update)
+    return by_deter, out
+
+
+def _softmax(raw: Tensor) -> Tensor:
+    """Over the last axis. PyTorch's kernel for it takes ten times as long where a row does not fill a CPU's vector."""
+    if raw.shape[-1] >= FULL_VECTOR or raw.is_cuda:
+        return torch.softmax(raw, -1)
+    return torch.softmax(raw.transpose(-1, -2).contiguous(), -2).transpose(-1, -2)
 
 
 def sample_latents(logits: Tensor) -> Tensor:
@@ -176,4 +244,4 @@ def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
     return (log_p.exp() * (log_p - log_q)).sum((-2, -1))
 
 
-__all__ = ["RSSM", "UNIMIX", "Latents", "kl_divergence", "sample_latents", "sample_one_hot"]
+__all__ = ["RSSM", "UNIMIX", "Latents", "gated", "kl_divergence", "sample_latents", "sample_one_hot"]

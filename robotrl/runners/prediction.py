@@ -209,8 +209,9 @@ def _look_ahead(
     known = model.observe({g: v[:context] for g, v in seen.items()}, before, first, policy.perception.initial(rows))
     ahead = iter(action[context - 1 : length - 1])
     dream = model.imagine(known.deter[-1], known.stoch[-1], lambda _: next(ahead), length - context)
-    deter, stoch = torch.cat([known.deter, dream.deter[1:]]), torch.cat([known.stoch, dream.stoch[1:]])
-    return deter.cpu(), stoch.cpu(), {g: v.cpu() for g, v in model.decode(torch.cat([deter, stoch], -1)).items()}
+    features = torch.cat([known.features, dream.features[1:]])
+    deter, stoch = features.cpu().split([known.deter.shape[-1], known.stoch.shape[-1]], -1)
+    return deter, stoch, {g: v.cpu() for g, v in model.decode(features).items()}
 
 
 def _deviations(played: Played, groups: tuple[str, ...]) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """The world model has the published shape, starts from zero, forgets at an episode's start, and learns a batch."""
 
+import dataclasses
 import math
 
 import pytest
@@ -9,7 +10,7 @@ from robotrl.nets.normed import NormedMLP
 from robotrl.types import ActionSpec, ArraySpec, EnvSpec, RobotRLError
 from robotrl.world_models import SIZES, Perception, WorldModel, model_size
 from robotrl.world_models.heads import TwoHotHead
-from robotrl.world_models.rssm import UNIMIX, kl_divergence, sample_latents
+from robotrl.world_models.rssm import RSSM, UNIMIX, gated, kl_divergence, sample_latents
 
 WALKER = EnvSpec(
     "walker",
@@ -161,7 +162,33 @@ def test_imagination_begins_where_it_is_told_and_takes_the_actions_it_is_given(m
         dream = model.imagine(state["deter"], state["stoch"], lambda features: next(steps), 4)
     assert dream.features.shape == (5, B, model.perception.size.features)
     assert torch.equal(dream.action, given)
-    assert torch.equal(dream.deter[0], state["deter"])
+    assert torch.equal(dream.features[0], torch.cat([state["deter"], state["stoch"]], -1))
+
+
+def test_the_cells_last_step_has_the_gradient_of_what_it_is_put_together_from():
+    torch.manual_seed(0)
+    deter, gates = torch.randn(5, 24, requires_grad=True), (3.0 * torch.randn(5, 4, 3, 6)).requires_grad_()
+    reset, candidate, update = gates.unbind(2)
+    moved = torch.tanh(torch.sigmoid(reset) * candidate).flatten(1)
+    plain = torch.lerp(deter, moved, torch.sigmoid(update - 1.0).flatten(1))
+    one = gated(deter, gates)
+    torch.testing.assert_close(one, plain)
+    with torch.no_grad():
+        assert torch.equal(gated(deter, gates), one)
+    toward = torch.randn(5, 24)
+    for found, right in zip(*(torch.autograd.grad(out, (deter, gates), toward) for out in (one, plain)), strict=True):
+        torch.testing.assert_close(found, right)
+
+
+@pytest.mark.parametrize("classes", [4, 16])
+def test_probabilities_are_softmax_with_a_share_of_the_uniform(classes):
+    size = dataclasses.replace(model_size("size1m"), classes=classes)
+    raw = (10.0 * torch.randn(3, size.stoch)).requires_grad_()
+    found = RSSM(2, 8, size)._probs(raw)
+    right = 0.99 * torch.softmax(raw.view(3, size.latents, classes), -1) + 0.01 / classes
+    torch.testing.assert_close(found, right)
+    toward = torch.randn_like(right)
+    torch.testing.assert_close(torch.autograd.grad(found, raw, toward), torch.autograd.grad(right, raw, toward))
 
 
 def test_actions_are_scaled_to_the_models_units():
