@@ -87,7 +87,7 @@ class Decoder(nn.Module):
         if self.vector is not None:
             hidden = self.vector(features)
             for name in self.vectors:
-                out[name] = self.heads[_module_name(name)](hidden).reshape(*lead, *self._shapes[name])
+                out[name] = self.heads[_module_name(name)](hidden).float().reshape(*lead, *self._shapes[name])
         for name in self.images:
             image = self.image[_module_name(name)](features.reshape(-1, features.shape[-1]))
             out[name] = image.reshape(*lead, *self._shapes[name])
@@ -141,7 +141,7 @@ class _ImageDecoder(nn.Module):
         x = channel_norm_silu(self.start(features).unflatten(-1, self.smallest), self.norm)
         for layer in self.layers:
             x = layer(nn.functional.interpolate(x, scale_factor=2.0))
-        return torch.sigmoid(self.out(nn.functional.interpolate(x, scale_factor=2.0)))
+        return torch.sigmoid(self.out(nn.functional.interpolate(x, scale_factor=2.0)).float())
 
 
 class _Convolution(nn.Module):

@@ -159,7 +159,8 @@ def gated(deter: Tensor, gates: Tensor) -> Tensor:
         deter: `[B, D]`, the state before.
         gates: `[B, blocks, 3, D / blocks]`: reset, candidate and update, before their nonlinearities.
     """
-    if gates.is_cuda or gates.dtype != torch.float32:
+    gates = gates.to(deter.dtype)
+    if gates.is_cuda or gates.dtype == torch.float64:
         reset, candidate, update = gates.unbind(2)
         candidate = torch.tanh(torch.sigmoid(reset) * candidate)
         update = torch.sigmoid(update - 1.0)  # remembers by default

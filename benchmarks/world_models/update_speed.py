@@ -25,7 +25,8 @@ TARGET = every(
 NOTE = (
     "size1m on 24 observed numbers and 6 actions (walker), 16 sequences of 64 steps, imagination over 15 steps from "
     "every state, float32; the value is the median of 10 updates in a process of its own, bound to as many cores as it "
-    "has threads. robotrl: batch from the replay, update, latent states written back. sheeprl: its `dreamer_v3_5` "
+    "has threads. robotrl: batch from the replay, update, latent states written back; robotrl_bf16: the same with "
+    "learner.matmul_precision=bf16. sheeprl: its `dreamer_v3_5` "
     "(version 0.8.4, algo=dreamer_v3_5_1M), which is the same algorithm at the same sizes, on a batch that is there "
     "already; missing where it could not be installed. Its torch.compile mode is not measured."
 )
@@ -36,9 +37,11 @@ def appendix(data: dict[str, Any]) -> str:
     median = {name: statistics.median(arm["values"]) for name, arm in data["arms"].items()}
     found = []
     for threads in THREADS:
-        ours, theirs = (median.get(f"{arm}/{threads}_threads") for arm in ("robotrl", "sheeprl"))
-        if ours and theirs:
-            found.append(f"with {threads} threads sheeprl takes {theirs / ours:.2f} times as long")
+        arms = [f"{arm}/{threads}_threads" for arm in ("robotrl", "robotrl_bf16", "sheeprl")]
+        ours, ours_bf16, theirs = map(median.get, arms)
+        if ours and ours_bf16 and theirs:
+            longer = f"{theirs / ours:.2f} times as long as robotrl, {theirs / ours_bf16:.2f} times as robotrl_bf16"
+            found.append(f"with {threads} threads sheeprl takes {longer}")
     whole = median.get("robotrl/2_threads")
     of = {name.split("/")[1]: s for name, s in median.items() if name.startswith(PART) and name.endswith("/2_threads")}
     if whole and of:
@@ -56,7 +59,7 @@ def measure(file: lib.ResultFile, arm: str, threads: int, repeat: int, updates: 
     words = ["--arm", arm, "--updates", str(updates), "--threads", str(threads)]
     record = command.worker("benchmarks.world_models.update_worker", *words, threads=threads, python=python)
     file.record(name, repeat, record["seconds"], unit="s", wall_s=record["wall_s"])
-    for part, seconds in record["parts"].items():
+    for part, seconds in record["parts"].items() if arm == "robotrl" else ():
         file.record(f"{PART}{part}/{threads}_threads", repeat, seconds, unit="s")
     command.say(f"{name} repeat {repeat}: {record['seconds']:.3f} s an update")
 
@@ -68,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     python = None if opts.smoke else peers.SHEEPRL.python()
     for repeat in range(1 if opts.smoke else REPEATS):
         for threads in THREADS:
-            measure(file, "robotrl", threads, repeat, 1 if opts.smoke else UPDATES, None)
+            for arm in ("robotrl", "robotrl_bf16"):
+                measure(file, arm, threads, repeat, 1 if opts.smoke else UPDATES, None)
             if python is not None:
                 measure(file, "sheeprl", threads, repeat, UPDATES, python)
     return command.conclude(file)

@@ -11,6 +11,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -44,7 +45,7 @@ def timed(learner: Any) -> dict[str, list[float]]:
     return seconds
 
 
-def robotrl(parts: dict[str, list[float]]) -> Update:
+def robotrl(parts: dict[str, list[float]], precision: str = "fp32") -> Update:
     """A batch from the replay, the learner's update, and latent states written back."""
     from robotrl.learners.dreamer import Dreamer, DreamerConfig
     from robotrl.policies import build_policy
@@ -57,7 +58,7 @@ def robotrl(parts: dict[str, list[float]]) -> Update:
     action = ActionSpec("continuous", (ACT,), (-1.0,) * ACT, (1.0,) * ACT)
     spec = EnvSpec("sizes", {"state": ArraySpec((OBS,))}, action)
     policy: Any = build_policy(PolicyConfig(kind="rssm", world_model=SIZE), spec)
-    config = DreamerConfig(batch_size=BATCH, batch_length=LENGTH, horizon=HORIZON)
+    config = DreamerConfig(batch_size=BATCH, batch_length=LENGTH, horizon=HORIZON, matmul_precision=precision)
     learner = Dreamer(policy, spec, config, num_envs=BATCH)
     parts.update(timed(learner))
     steps, size = 4 * LENGTH, policy.perception.size
@@ -118,7 +119,9 @@ def sheeprl(parts: dict[str, list[float]]) -> Update:
     return update
 
 
-ARMS: dict[str, Callable[[dict[str, list[float]]], Update]] = {"robotrl": robotrl, "sheeprl": sheeprl}
+ARMS: dict[str, Callable[[dict[str, list[float]]], Update]] = {
+    "robotrl": robotrl, "robotrl_bf16": partial(robotrl, precision="bf16"), "sheeprl": sheeprl,
+}  # fmt: skip
 """Arm to what makes its update, and fills in the clocks of its parts, if it has any."""
 
 

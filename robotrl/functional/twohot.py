@@ -99,11 +99,12 @@ def two_hot_mean(logits: Tensor, bins: Tensor) -> Tensor:
     """Mean `[...]` of the distribution `logits [..., K]` over `bins [K]`; exactly zero for equal logits.
 
     Each bin is paired with its mirror image before the sum: the outermost bins are some 5e8, and in any other order
-    their rounding errors would drown the answer.
+    their rounding errors would drown the answer. For the same reason autocast has no say here.
     """
     probs = torch.softmax(logits, -1)
     half = len(bins) // 2
-    mean: Tensor = (probs[..., half + 1 :] - probs[..., :half].flip(-1)) @ bins[half + 1 :]
+    with torch.autocast(logits.device.type, enabled=False):
+        mean: Tensor = (probs[..., half + 1 :] - probs[..., :half].flip(-1)) @ bins[half + 1 :]
     return mean
 
 

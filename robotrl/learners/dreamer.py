@@ -69,6 +69,8 @@ class DreamerConfig:
     """Of the critic's loss on real sequences."""
     max_bad_updates: int = 10
     """Updates in a row with a gradient that is not finite, which are skipped, before the weights are rolled back."""
+    matmul_precision: str = "fp32"
+    """`bf16`: matrix products in bfloat16, but not where the real sequences are taken in a few rows at a time."""
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "agc", "imagine_share"):
@@ -77,6 +79,8 @@ class DreamerConfig:
         for name, least in (("batch_size", 1), ("batch_length", 2), ("horizon", 1), ("max_bad_updates", 1)):
             if getattr(self, name) < least:
                 raise RobotRLError(f"learner.{name} is {getattr(self, name)}; it must be at least {least}.")
+        if self.matmul_precision not in ("fp32", "bf16"):
+            raise RobotRLError(f"learner.matmul_precision is '{self.matmul_precision}'; it must be fp32 or bf16.")
         for name in ("gamma", "trace", "slow_rate", "return_rate", "imagine_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise RobotRLError(f"learner.{name} is {getattr(self, name)}; it must lie in [0, 1].")
@@ -137,20 +141,20 @@ class Dreamer:
     def observe(self, fresh: Batch, progress: Progress) -> None:
         """Roll back to the last good weights after too many updates in a row that had to be skipped."""
         if int(self._optimiser.skipped_in_a_row) >= self.config.max_bad_updates:
-            with torch.no_grad():
-                self._optimiser.flat.copy_(self._snapshot)
+            self._optimiser.flat.data.copy_(self._snapshot)
             self._optimiser.skipped_in_a_row.zero_()
 
     def update(self, batch: dict[str, Batch]) -> tuple[Metrics, Batch]:
         """One step of everything; the latent states it computed go back to the replay."""
         seen = self._observe_sequences(batch["online"])
-        losses = self._model_losses(seen)
-        dream = self._imagine(seen.latents)
-        behaviour, metrics, first_returns = self._behaviour_losses(dream)
-        losses |= behaviour
-        if self.config.imagine_share < 1.0:  # the states that were left out continue with the critic's own value
-            first_returns = self.critic.mean(seen.latents.features.detach())
-        losses["replay_value"] = self._replay_value_loss(seen, first_returns.detach())
+        with torch.autocast(self._range.device.type, torch.bfloat16, enabled=self.config.matmul_precision == "bf16"):
+            losses = self._model_losses(seen)
+            dream = self._imagine(seen.latents)
+            behaviour, metrics, first_returns = self._behaviour_losses(dream)
+            losses |= behaviour
+            if self.config.imagine_share < 1.0:  # the states that were left out continue with the critic's own value
+                first_returns = self.critic.mean(seen.latents.features.detach())
+            losses["replay_value"] = self._replay_value_loss(seen, first_returns.detach())
         means = {name: loss.mean() for name, loss in losses.items()}
         assert means.keys() == self._coef.keys()
         assert self._optimiser.flat.grad is not None

@@ -117,8 +117,9 @@ class BlockLinear(nn.Module):
 
 def normed_silu(x: Tensor, scale: Tensor) -> Tensor:
     """RMSNorm over the last axis, in float32 at least, then SiLU."""
-    if x.dtype != torch.float32 or x.is_cuda:
+    if x.is_cuda or x.dtype == torch.float64:
         return nn.functional.silu(nn.functional.rms_norm(x, scale.shape, scale, EPS))
+    x = x.float()
     if torch.is_grad_enabled():
         result: Tensor = _NormedSilu.apply(x, scale)
     else:

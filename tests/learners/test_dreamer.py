@@ -5,6 +5,7 @@ import torch
 
 from robotrl.learners.dreamer import DreamerConfig
 from robotrl.policies.io import load_policy, save_policy
+from robotrl.seeding import seed_everything
 from robotrl.types import Progress, RobotRLError
 from tests import envs_for_tests as envs
 from tests.learners.cases import make
@@ -122,6 +123,20 @@ def test_imagining_from_a_part_of_the_states_leaves_the_other_losses_as_they_are
     assert all(value.isfinite() for value in metrics.values())
 
 
+def test_bfloat16_products_give_nearly_the_losses_of_float32():
+    found = {}
+    for precision in ("fp32", "bf16"):
+        parts = with_data(matmul_precision=precision)
+        batch = a_batch(parts)
+        seed_everything(1)
+        metrics, written = parts.learner.update(batch)
+        found[precision] = {name: value.item() for name, value in metrics.items() if name.startswith("loss/")}
+        assert metrics["grad_norm/nonfinite"] == 0.0
+        assert written["latent/deter"].dtype == torch.float32
+    assert found["bf16"] == pytest.approx(found["fp32"], rel=0.05, abs=0.02)
+    assert found["bf16"] != found["fp32"]
+
+
 def test_latent_states_of_another_model_are_refused():
     parts = with_data()
     batch = a_batch(parts)
@@ -136,6 +151,7 @@ def test_latent_states_of_another_model_are_refused():
         ({"horizon": 0}, "learner.horizon is 0; it must be at least 1"),
         ({"batch_length": 1}, "learner.batch_length is 1; it must be at least 2"),
         ({"gamma": 1.5}, r"learner.gamma is 1.5; it must lie in \[0, 1\]"),
+        ({"matmul_precision": "fp8"}, "learner.matmul_precision is 'fp8'; it must be fp32 or bf16"),
         ({"imagine_share": 0.0}, "learner.imagine_share is 0.0; it must be greater than 0"),
     ],
 )
