@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robotrl.nets.transformer import attend, sinusoid
+from robotrl.nets.transformer import sinusoid
 
 SHARP = 8.0
 """Of a word's attention to places at the start: a thing of a few pixels is one place among a thousand."""
@@ -60,7 +61,8 @@ class Glance(nn.Module):
         super().__init__()
         self.heads = heads
         self.grid = (-(-shape[1] // 2), -(-shape[2] // 2))
-        self.key = nn.Sequential(nn.Linear(shape[0], 32), nn.ReLU(), nn.Linear(32, 16 * heads))
+        self.features = nn.Sequential(nn.Linear(shape[0], 32), nn.ReLU())
+        self.key = nn.Linear(32, 16 * heads, bias=False)
         self.ask = nn.Linear(dim, 16 * heads)
         self.register_buffer("places", _places(*self.grid), persistent=False)
         self.what = nn.Linear((self.places.shape[-1] + shape[0]) * heads, dim)
@@ -73,14 +75,11 @@ class Glance(nn.Module):
             words: their vectors `[B, L, dim]`.
             watch: gets the attention `[B, heads, L, places]`.
         """
-        b, length = words.shape[:2]
         colours = F.adaptive_avg_pool2d(pictures, self.grid).flatten(2).transpose(1, 2)
         colours = COLOUR * (colours - colours.mean(1, keepdim=True))
-        q = SHARP * self.ask(words).view(b, length, self.heads, -1).transpose(1, 2)
-        k = self.key(colours).view(b, -1, self.heads, q.shape[-1]).transpose(1, 2)
-        there = torch.cat([self.places.expand(b, -1, -1), colours], -1).unsqueeze(1)
-        found = attend(q, k, there.to(k.dtype), watch=watch)
-        return self.what(found.transpose(1, 2).flatten(2))
+        weight = _looking(SHARP * self.ask(words), self.key, self.features(colours), self.heads, watch)
+        found = torch.cat([weight @ self.places.to(weight.dtype), weight @ colours.to(weight.dtype)], -1)
+        return self.what(found.unflatten(1, (self.heads, -1)).transpose(1, 2).flatten(2))
 
 
 class Gaze(nn.Module):
@@ -101,7 +100,7 @@ class Gaze(nn.Module):
         super().__init__()
         self.grid, self.heads = grid, heads
         self.norm = nn.LayerNorm(features)
-        self.read = nn.Linear(features, 2 * dim)
+        self.key, self.read = nn.Linear(features, dim, bias=False), nn.Linear(features, dim)
         self.register_buffer("places", _places(*grid), persistent=False)
         self.place = nn.Linear(self.places.shape[-1], dim)
         self.ask, self.out = nn.Linear(dim, dim), nn.Linear(dim, dim)
@@ -114,14 +113,10 @@ class Gaze(nn.Module):
             asked: tokens `[B, T, dim]`.
             watch: gets the attention `[B, heads, T, places]`.
         """
-        b, heads = len(seen), self.heads
-        k, v = self.read(self.norm(seen)).chunk(2, -1)
-        q, k, v = (
-            part.view(b, part.shape[1], heads, -1).transpose(1, 2)
-            for part in (2.0 * self.ask(asked), k, v + self.place(self.places))
-        )
-        found = attend(q.to(k.dtype), k, v.to(k.dtype), watch=watch)
-        return self.out(found.transpose(1, 2).flatten(2))
+        seen = self.norm(seen)
+        weight = _looking(2.0 * self.ask(asked), self.key, seen, self.heads, watch)
+        read = _by_head(weight @ seen.to(weight.dtype), self.read, self.heads)
+        return self.out(read + _by_head(weight @ self.places.to(weight.dtype), self.place, self.heads))
 
 
 class Sight(nn.Module):
@@ -153,6 +148,26 @@ class Sight(nn.Module):
         seen = self.convolutions(pictures.contiguous(memory_format=torch.channels_last))
         found: Tensor = self.gaze(seen.flatten(2).transpose(1, 2), asked, watch)
         return found
+
+
+def _looking(q: Tensor, key: nn.Linear, seen: Tensor, heads: int, watch: list[Tensor] | None) -> Tensor:
+    """Attention `[B, heads * T, places]` of `q [B, T, heads * width]` to the keys of `seen [B, places, features]`.
+
+    A few tokens look at many places, so the keys' matrix is multiplied with the tokens, not with the places. (A bias of
+    the keys would not change the attention.) The same is done with values, see `_by_head`.
+    """
+    q = q.unflatten(-1, (heads, -1))
+    asked = torch.einsum("bthw,hwf->bhtf", q / math.sqrt(q.shape[-1]), key.weight.unflatten(0, (heads, -1)))
+    weight = torch.softmax(asked.flatten(1, 2) @ seen.to(asked.dtype).transpose(1, 2), -1).to(asked.dtype)
+    if watch is not None:
+        watch.append(weight.float().unflatten(1, (heads, -1)))
+    return weight
+
+
+def _by_head(x: Tensor, layer: nn.Linear, heads: int) -> Tensor:
+    """Each head's share of a layer's outputs for its own rows: `[B, heads * T, in]` to `[B, T, out]`."""
+    x, weight = x.unflatten(1, (heads, -1)), layer.weight.unflatten(0, (heads, -1))
+    return torch.einsum("bhti,hwi->bthw", x, weight).flatten(2) + layer.bias
 
 
 def _places(height: int, width: int) -> Tensor:

@@ -81,8 +81,9 @@ def test_words_are_cut_to_the_longest_instruction_and_padding_is_not_there():
     assert words(torch.zeros(2, 6, dtype=torch.int64))[2].sum() == 0  # nothing said is no mistake
 
 
-def test_a_word_finds_its_colour_to_a_fraction_of_a_place_anywhere_in_the_picture():
-    torch.manual_seed(1)
+def miss_of_a_word(seed):
+    """Median distance, in half pictures, at places where nothing ever lay in training."""
+    torch.manual_seed(seed)
     glance, names, read = Glance((3, 16, 16), 16), torch.randn(2, 16), torch.nn.Linear(16, 2)
     adam = torch.optim.Adam([*glance.parameters(), *read.parameters()], 5e-3)
 
@@ -98,12 +99,17 @@ def test_a_word_finds_its_colour_to_a_fraction_of_a_place_anywhere_in_the_pictur
         alone = (place[:, 0] - place[:, 1]).abs().amax(1) > 3
         return (read(glance(pictures, names[which].unsqueeze(1))[:, 0]) - wanted)[alone]
 
-    for _ in range(200):
+    for _ in range(400):
         adam.zero_grad()
         scenes(64, torch.tensor([0, 1, 2, 6, 7, 8, 11])).square().mean().backward()
         adam.step()
-    with torch.no_grad():  # where none ever lay
-        assert scenes(200, torch.tensor([3, 4, 5, 9, 10])).abs().median() < 0.15  # of 12 places: one is 0.17
+    with torch.no_grad():
+        return scenes(200, torch.tensor([3, 4, 5, 9, 10])).abs().median().item()
+
+
+def test_a_word_finds_its_colour_to_a_fraction_of_a_place_anywhere_in_the_picture():
+    # what it says of columns that it never saw depends on how the waves were weighed at first: by half of the seeds
+    assert sorted(miss_of_a_word(seed) for seed in (0, 1, 2))[1] < 0.15  # of 12 places: one is 0.17
 
 
 def test_where_a_gaze_looks_follows_what_is_there_wherever_it_is():
