@@ -1,4 +1,4 @@
-"""Simulations that go wrong are errors: full memory, numbers that are not finite, objects that fly off."""
+"""Simulations that go wrong are errors: full memory, numbers that are not finite."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ class Faults:
         Raises:
             RobotRLError: it is not; the row, its episode and the reason are named.
         """
-        warned, astray = self._batch.warning[:, self._numbers, 1], self._reader.astray()
+        warned, nowhere = self._batch.warning[:, self._numbers, 1], self._reader.nowhere()
         if warned.any():
             found = np.argwhere(warned)
             row, reason = int(found[0][0]), FATAL[self._numbers[int(found[0][1])]]
-        elif astray.any():
-            row, reason = int(astray.argmax()), "an object has been hurled off the table"
+        elif nowhere.any():
+            row, reason = int(nowhere.argmax()), "the position of an object is not finite"
         else:
             return
         raise RobotRLError(

@@ -66,10 +66,14 @@ class Reader:
             )
             self._mocap_quat[rows, at] = _about_z(column(layout, f"{name}/yaw"))
 
-    def astray(self) -> NDArray[np.bool_]:
-        """Rows `[N]` in which an object is further away than any hand could have thrown it, or nowhere."""
-        near: NDArray[np.bool_] = np.abs(self._qpos[:, self._places]) < FAR
-        return np.logical_not(near.all(axis=1))
+    def lost(self) -> NDArray[np.bool_]:
+        """Rows `[N]` in which an object has flown off, as one does that was squeezed out between finger and table."""
+        far: NDArray[np.bool_] = np.abs(self._qpos[:, self._places]) >= FAR
+        return far.any(axis=1)
+
+    def nowhere(self) -> NDArray[np.bool_]:
+        """Rows `[N]` in which a position is not finite."""
+        return np.logical_not(np.isfinite(self._qpos[:, self._places]).all(axis=1))
 
     def read(self, rows: Any, layouts: Float) -> Snapshot:
         """Where everything is in `rows` (an index)."""

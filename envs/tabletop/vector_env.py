@@ -42,7 +42,7 @@ class TabletopVectorEnv(VectorEnv):
     Observations: `state` (float32, what a real arm knows), `privileged` (float32, ground truth) and `instruction`
     (int64 tokens); `robotrl.envs.tabletop.observation` names their parts. Images come with `env.pixels`, from the
     cameras `front` and `wrist`. Infos: `success` (the goal kept for half a second), `goal_met` (at this moment),
-    `progress`, `clipped` (how many numbers of the action were out of range) and `unreachable`, all `[N]`.
+    `progress`, `clipped` (how many numbers of the action were out of range), `unreachable` and `lost`, all `[N]`.
     """
 
     view: ClassVar[dict[str, Any]] = {"distance": 1.2, "azimuth": 140.0, "elevation": -28.0, "lookat": (0.36, 0, 0.16)}
@@ -169,7 +169,8 @@ class TabletopVectorEnv(VectorEnv):
         if before is not None:
             reward += self._progress - before
         self._steps += 1
-        terminated = success.copy() if self._terminates else np.zeros(self.num_envs, np.bool_)
+        lost = self._reader.lost()  # a failure: no hand gets it back
+        terminated = success | lost if self._terminates else lost.copy()
         truncated = self._steps >= self._limit
         infos: dict[str, Any] = {
             "success": success,
@@ -178,6 +179,7 @@ class TabletopVectorEnv(VectorEnv):
             "progress": self._progress.copy(),
             "clipped": c.clipped.copy(),
             "unreachable": c.unreachable.copy(),
+            "lost": lost,
         }
         if self._swap is not None:
             infos["original_success"] = self._swap.count()

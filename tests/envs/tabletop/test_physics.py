@@ -24,7 +24,8 @@ def hold(env, steps, grip):
     actions = np.zeros((env.num_envs, 7), np.float32)
     actions[:, 6] = grip
     for _ in range(steps):
-        env.step(actions)
+        result = env.step(actions)
+    return result
 
 
 def look(env):
@@ -175,11 +176,23 @@ def test_wild_actions_break_nothing(task):
     assert np.abs(look(env).objects[..., 2]).max() < 0.7 and look(env).objects[..., 2].min() > -0.002
 
 
-def test_an_object_that_flies_off_is_an_error():
-    env = make("pick", 3)
+@pytest.mark.parametrize("ends", [True, False])
+def test_an_object_that_flies_off_ends_its_episode_as_a_failure(ends):
+    env = make_vec("tabletop/pick", num_envs=3, terminate_on_success=ends)
     env.reset(seed=0)
     env.batch.bind("qpos")[1, env.addresses.object_q[0]] = 7.0
-    with pytest.raises(RobotRLError, match=r"row 1.*hurled off the table"):
+    _, reward, terminated, truncated, infos = hold(env, 1, OPEN)
+    assert terminated.tolist() == infos["lost"].tolist() == [False, True, False]
+    assert not truncated.any() and not infos["success"].any() and not reward.any()
+    *_, terminated, _, infos = hold(env, 1, OPEN)
+    assert not terminated.any() and not infos["lost"].any()  # the next episode has begun
+
+
+def test_an_object_that_is_nowhere_is_an_error():
+    env = make("pick", 3)
+    env.reset(seed=0)
+    env.batch.bind("qpos")[1, env.addresses.object_q[0]] = np.nan
+    with pytest.raises(RobotRLError, match=r"row 1.*not finite"):
         hold(env, 1, OPEN)
 
 
