@@ -210,8 +210,8 @@ def _look_ahead(
     ahead = iter(action[context - 1 : length - 1])
     dream = model.imagine(known.deter[-1], known.stoch[-1], lambda _: next(ahead), length - context)
     features = torch.cat([known.features, dream.features[1:]])
-    deter, stoch = features.cpu().split([known.deter.shape[-1], known.stoch.shape[-1]], -1)
-    return deter, stoch, {g: v.cpu() for g, v in model.decode(features).items()}
+    kept, wide = features.cpu(), known.deter.shape[-1]
+    return kept[..., :wide], kept[..., wide:], {g: v.cpu() for g, v in model.decode(features).items()}
 
 
 def _deviations(played: Played, groups: tuple[str, ...]) -> dict[str, Tensor]:
