@@ -68,8 +68,8 @@ class Reader:
 
     def lost(self) -> NDArray[np.bool_]:
         """Rows `[N]` in which an object has flown off, as one does that was squeezed out between finger and table."""
-        far: NDArray[np.bool_] = (np.abs(self._qpos[:, self._places]) >= FAR).any(axis=1)
-        return far
+        near: NDArray[np.bool_] = np.abs(self._qpos[:, self._places]) < FAR
+        return np.logical_not(near.all(axis=1))
 
     def nowhere(self) -> NDArray[np.bool_]:
         """Rows `[N]` in which a position is not finite."""
