@@ -242,9 +242,9 @@ CASES = {
         losses=lambda learner: set(learner._coef),
         value=_sac_value, value_config={}, value_iterations=0,
         learning={
-            ("wam", "continuous"): Learning(-0.3, 40, config={"batch_size": 64, "learning_rate": 3e-3,
+            ("wam", "continuous"): Learning(-0.3, 40, config={"batch_size": 64, "learning_rate": 1.5e-3,
                                                              "ema_decay": 0.95, "lr_schedule": "constant"}),
-            ("vla", "continuous"): Learning(-0.3, 40, config={"batch_size": 64, "learning_rate": 3e-3,
+            ("vla", "continuous"): Learning(-0.3, 40, config={"batch_size": 64, "learning_rate": 1.5e-3,
                                                              "ema_decay": 0.95, "lr_schedule": "constant"}),
             ("mlp", "continuous"): Learning(-0.25, 100, config={"batch_size": 128, "lr_schedule": "constant"}),
             ("squashed", "continuous"): Learning(
