@@ -193,7 +193,7 @@ class _Gated(torch.autograd.Function):
 def _gated(deter: Tensor, gates: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The result; for its gradient: the reset, the candidate and the update after their nonlinearities."""
     reset = torch.sigmoid(gates[:, :, 0])
-    # tanh, for which PyTorch's kernel takes three times as long
+    # tanh, for which PyTorch's own kernel takes longer
     candidate = torch.sigmoid((reset * gates[:, :, 1]).mul_(2.0)).mul_(2.0).sub_(1.0)
     update = torch.sigmoid(gates[:, :, 2] - 1.0)  # remembers by default
     return torch.lerp(deter, candidate.flatten(1), update.flatten(1)), reset, candidate, update
@@ -215,7 +215,7 @@ def _gated_back(
 
 
 def _softmax(raw: Tensor) -> Tensor:
-    """Over the last axis. PyTorch's kernel for it takes ten times as long where a row does not fill a CPU's vector."""
+    """Over the last axis, along which PyTorch's kernel is slow where a row does not fill a CPU's vector."""
     if raw.shape[-1] >= FULL_VECTOR or raw.is_cuda:
         return torch.softmax(raw, -1)
     return torch.softmax(raw.transpose(-1, -2).contiguous(), -2).transpose(-1, -2)

@@ -144,7 +144,7 @@ class Sight(nn.Module):
 
     def forward(self, pictures: Tensor, asked: Tensor, watch: list[Tensor] | None = None) -> Tensor:
         """As `Gaze.forward`, for pictures `[B, C, H, W]` in [-1, 1]."""
-        # With the channels last a CPU's convolutions take two thirds of the time, and places come out as rows.
+        # With the channels last a CPU's convolutions take less time, and places come out as rows.
         seen = self.convolutions(pictures.contiguous(memory_format=torch.channels_last))
         found: Tensor = self.gaze(seen.flatten(2).transpose(1, 2), asked, watch)
         return found
