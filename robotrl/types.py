@@ -227,6 +227,15 @@ def other_policies(learner: Learner) -> dict[str, Policy]:
     return offered
 
 
+def recorded(policy: Policy) -> dict[str, ArraySpec]:
+    """Extras of `act` that a recording keeps beside the action, by name; most policies have none.
+
+    They are labels to learn from, such as what an expert meant to do where noise was added to it (`expert_action`).
+    """
+    offered: dict[str, ArraySpec] = getattr(policy, "recorded", {})
+    return offered
+
+
 def beside(learner: Learner) -> dict[str, StateDict]:
     """Tensors that a learner offers to be saved in every folder of its policy, by file name; most offer none.
 
@@ -274,5 +283,5 @@ class Replay(Protocol):
 __all__ = [
     "ActionSpec", "ArraySpec", "Batch", "BatchSpec", "EnvSpec", "Extras", "Learner", "Metrics", "Obs", "Part",
     "Policy", "Progress", "Replay", "RobotRLError", "State", "StateDict", "beside", "check_schedule", "group",
-    "other_policies", "ungroup",
+    "other_policies", "recorded", "ungroup",
 ]  # fmt: skip

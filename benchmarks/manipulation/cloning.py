@@ -22,10 +22,10 @@ EPISODES = 50
 EVAL_SEED = 20_000
 CAMERAS = ["front", "wrist"]
 NOTE = (
-    "robotrl collect records 100 successful episodes of the scripted expert (with noise, each at a speed of its own) "
-    "of each of the tasks pick, place, open_drawer and press, from two cameras of 64x64 pixels, without the colours "
-    "that a task holds out; distractors stand beside what is named. One policy is trained on all of them from "
-    "pictures, proprioception and words with learner=bc, and then plays 50 new episodes of each task. "
+    "robotrl collect records 100 successful episodes of the scripted expert (with noise of half its motion, each at a "
+    "speed of its own; what is imitated is what it meant to do) of each of the tasks pick, place, open_drawer and "
+    "press, from two cameras of 64x64 pixels, without the colours that a task holds out; distractors stand beside what "
+    "is named. One policy is trained on all of them from pictures, proprioception and words with learner=bc, and then plays 50 new episodes of each task. "
 )
 
 
@@ -56,7 +56,15 @@ def train(run: Path, settings: Mapping[str, Any]) -> Trained:
             words = [f"resume={run}"]
         else:
             words = [f"{key}={value}" for key, value in settings.items()]
-            words = ["learner=bc", *words, "num_threads=2", "eval_episodes=1", "video=false", f"run_dir={run}"]
+            words = [
+                "learner=bc",
+                "learner.label=expert_action",
+                *words,
+                "num_threads=2",
+                "eval_episodes=1",
+                "video=false",
+                f"run_dir={run}",
+            ]
         command.execute([sys.executable, "-m", "robotrl.cli", "train", *words], threads=2, log=run.parent / "log.txt")
     metrics = load_run(run).metrics
     seconds = float((metrics["time/update"] + metrics["time/collect"]).sum())

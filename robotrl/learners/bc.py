@@ -61,6 +61,9 @@ class BCConfig:
     """`bf16`: forward and backward passes in bfloat16 where PyTorch's autocast deems it safe."""
     loss_coefs: dict[str, float] = field(default_factory=dict)
     """Weights of a chunk policy's losses; those not named count 1."""
+    label: str = "action"
+    """The field of the data that is imitated: what was done, or `expert_action`, what an expert meant to do where noise
+    was added to it."""
     weight_by: str | None = None
     """Of chunk policies: a field of the data, one number a step, by which the losses of each sample are weighed."""
 
@@ -118,9 +121,13 @@ class BC:
         c = self.config
         if not self.chunks:
             return {"demos": Part("demos", "sequence", c.batch_size, c.length, within_episode=True)}
-        parts = {"demos": Part("demos", "sequence", c.batch_size, windows=self.policy.windows)}
+        asked = {"demos": (c.batch_size, self.policy.windows)}
         if not self._fitted:
-            parts["fit"] = Part("demos", "sequence", FIT_STEPS, windows=self.policy.fit_windows)
+            asked["fit"] = (FIT_STEPS, self.policy.fit_windows)
+        parts = {}
+        for name, (size, windows) in asked.items():
+            labelled = {c.label if key == "action" else key: steps for key, steps in windows.items()}
+            parts[name] = Part("demos", "sequence", size, windows=labelled)
         return parts
 
     def observe(self, fresh: Batch, progress: Progress) -> None:
@@ -131,7 +138,7 @@ class BC:
 
     def update(self, batch: dict[str, Batch]) -> tuple[Metrics, None]:
         """One step on one batch of windows `[T, B, ...]`; steps behind an episode's end do not count."""
-        c = self.config
+        c, batch = self.config, {name: self._labelled(rows) for name, rows in batch.items()}
         self._fit(batch.get("fit"))
         with torch.autocast(self._flat.device.type, torch.bfloat16, enabled=c.matmul_precision == "bf16"):
             losses = self._chunk_losses(batch["demos"]) if self.chunks else self._step_loss(batch["demos"])
@@ -151,6 +158,17 @@ class BC:
         assert {key.removeprefix("loss/") for key in result if key.startswith("loss/")} == set(self._coef)
         result["grad_norm/nonfinite"] = (~norm.isfinite()).float()
         return result, None
+
+    def _labelled(self, rows: Batch) -> Batch:
+        """With what is to be imitated as `action`."""
+        label = self.config.label
+        if label not in rows:
+            raise RobotRLError(
+                f"learner.label is '{label}', which the data do not have. Imitate what was done with "
+                "learner.label=action, or record with robotrl collect policy=expert, which keeps expert_action."
+            )
+        mask = {"valid/action": rows[f"valid/{label}"]} if f"valid/{label}" in rows else {}
+        return rows if label == "action" else {**rows, "action": rows[label], **mask}
 
     def _step_loss(self, rows: Batch) -> dict[str, Tensor]:
         """Of a policy that gives one action at a time, on sequences `[T, B, ...]`."""

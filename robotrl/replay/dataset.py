@@ -108,9 +108,11 @@ class EpisodeDataset:
         """Whether what is asked for can be served, as far as that shows before the first batch.
 
         Raises:
-            RobotRLError: a part needs every value of a field up to some number (`Part.strata`), and here are others.
+            RobotRLError: a part asks for a field that is not here, or needs every value of one up to some number
+                (`Part.strata`), and here are others.
         """
         for part in parts.values():
+            self._names(part.windows or {})
             if part.stratify_by is not None:
                 column = self._column(part.stratify_by, self._transitions if part.kind == "transition" else _ALL)
                 try:
@@ -168,7 +170,7 @@ class EpisodeDataset:
     def state_dict(self) -> StateDict:
         """Sampling generator, written fields, and which data they belong to."""
         return {
-            "data": self._fingerprint(),
+            "data": _fingerprint(self.episodes, self._fields, self._last),
             "generator": self._sampler.generator.bit_generator.state,
             "written": dict(self._written),
         }
@@ -179,7 +181,7 @@ class EpisodeDataset:
         Raises:
             RobotRLError: the data set is not the one of the saved run.
         """
-        if state["data"] != self._fingerprint():
+        if state["data"] != _fingerprint(self.episodes, self._fields, self._last):
             raise RobotRLError(
                 f"The data set {self.dataset.root} has other episodes than when the run was saved. Continue with the "
                 "data of that run, or start a new one."
@@ -187,11 +189,6 @@ class EpisodeDataset:
         self._sampler.generator.bit_generator.state = state["generator"]
         self._written = {key: np.array(value) for key, value in state["written"].items()}
         self._changes += 1
-
-    def _fingerprint(self) -> str:
-        lengths = [(e.index, e.length) for e in self.episodes]
-        ends = b"".join(np.ascontiguousarray(self._fields[k][self._last]).tobytes() for k in sorted(self._fields))
-        return hashlib.sha256(repr(lengths).encode() + ends).hexdigest()
 
     def _link(self) -> tuple[Rows, NDArray[np.bool_]]:
         """Where each row's next observation stands (`-1 - episode` for a recorded final one), and where it is known."""
@@ -259,10 +256,9 @@ class EpisodeDataset:
         episode = np.searchsorted(self._last, rows)
         last = self._last[episode]
         first = last - np.array([e.length for e in self.episodes])[episode] + 1
-        names = [*(f"obs/{c}" for c in self._cameras), *self._fields, *self._written]
         batch: Batch = {}
         pictures: dict[str, Rows] = {}
-        for key in names:
+        for key in self._names(windows):
             steps = windows.get(key, windows.get("obs") if key.startswith("obs/") else None)
             if steps is None:
                 if not key.startswith("obs/"):
@@ -276,11 +272,16 @@ class EpisodeDataset:
             else:
                 batch[key] = self._tensor(self._column(key, inside))
         batch.update({key: self._tensor(values) for key, values in self._pictures(pictures).items()})
-        unknown = sorted(key for key in windows if key != "obs" and key not in batch)
-        if unknown:
-            raise RobotRLError(f"The data set has no {unknown}, which a window asks for. It holds {sorted(names)}.")
         batch["row"] = self._tensor(rows)
         return batch
+
+    def _names(self, windows: Mapping[str, Sequence[int]]) -> list[str]:
+        """All fields, among which those of `windows` must be."""
+        names = [*(f"obs/{c}" for c in self._cameras), *self._fields, *self._written]
+        unknown = sorted(key for key in windows if key != "obs" and key not in names)
+        if unknown:
+            raise RobotRLError(f"The data set has no {unknown}, which a window asks for. It holds {sorted(names)}.")
+        return names
 
     def _deliver(self, rows: Rows) -> Batch:
         """Every field of the steps `rows`, and the observations that follow them."""
@@ -319,6 +320,13 @@ class EpisodeDataset:
 
     def _tensor(self, values: NDArray[Any]) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device, non_blocking=True)
+
+
+def _fingerprint(episodes: Sequence[EpisodeInfo], fields: Mapping[str, NDArray[Any]], last: Rows) -> str:
+    """Tells data sets apart, by the episodes and what stands in their last rows."""
+    lengths = [(e.index, e.length) for e in episodes]
+    ends = b"".join(np.ascontiguousarray(fields[k][last]).tobytes() for k in sorted(fields))
+    return hashlib.sha256(repr(lengths).encode() + ends).hexdigest()
 
 
 _ALL: Any = slice(None)

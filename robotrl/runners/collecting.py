@@ -17,13 +17,14 @@ from robotrl.configs.schema import require_at_least
 from robotrl.data.schema import Schema
 from robotrl.data.writer import DatasetWriter
 from robotrl.envs.config import EnvConfig, build_env, for_evaluation
+from robotrl.envs.tabletop.experts import ExpertConfig
 from robotrl.functional.statistics import bootstrap_interval, mean, wilson_interval
 from robotrl.policies.io import find_policy, load_policy
 from robotrl.registry import policies
 from robotrl.runners.record import Recorded, record, session_seed
 from robotrl.runners.signals import StopRequest
 from robotrl.seeding import seed_everything
-from robotrl.types import EnvSpec, Policy, RobotRLError
+from robotrl.types import EnvSpec, Policy, RobotRLError, recorded
 
 
 @dataclass(slots=True)
@@ -37,6 +38,8 @@ class CollectConfig:
     """A policy directory, or a run's."""
     policy: str = ""
     """A registered kind that needs no training: `expert`, `random`."""
+    expert: ExpertConfig = field(default_factory=ExpertConfig)
+    """How an expert of the tabletop suite behaves when it explores; others have no settings."""
     episodes: int = 10
     """How many the data set shall hold in the end."""
     success_only: bool = False
@@ -81,7 +84,7 @@ def collect_episodes(
         )
         stack.callback(env.close)
         policy, origin = _policy(config, env.env_spec)
-        schema = Schema.from_env(env.env_spec)
+        schema = Schema.from_env(env.env_spec, recorded(policy))
         writer = stack.enter_context(DatasetWriter(config.out, schema, env=env.env_spec, lossless=config.lossless))
         if writer.num_episodes >= config.episodes:
             return f"{config.out} holds {writer.num_episodes} episodes already; for more give a larger episodes=."
@@ -124,8 +127,9 @@ def _policy(config: CollectConfig, spec: EnvSpec) -> tuple[Policy, dict[str, Any
             f"policy={config.policy} is a kind that has to be trained. Give the directory of a trained one with "
             "policy_dir=, or policy=expert or policy=random."
         )
-    made: Policy = kind(None, spec)
-    return made, {"policy": config.policy}
+    made: Policy = kind(config.expert if config.policy == "expert" else None, spec)
+    settings = {"expert": asdict(config.expert)} if getattr(made, "config", None) is config.expert else {}
+    return made, {"policy": config.policy, **settings}
 
 
 def _summary(config: CollectConfig, done: Recorded, total: int, seconds: float) -> str:

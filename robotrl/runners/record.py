@@ -18,7 +18,7 @@ from torch import Tensor
 from robotrl.collect import Collector
 from robotrl.data.schema import Schema
 from robotrl.data.writer import DatasetWriter, Episode
-from robotrl.types import Batch, EnvSpec, Extras, Obs, Policy, RobotRLError, State
+from robotrl.types import Batch, EnvSpec, Extras, Obs, Policy, RobotRLError, State, recorded
 
 CHUNK = 16
 """Steps of every env between two looks at what has ended."""
@@ -38,7 +38,7 @@ class Recorded:
 
 
 class Acting:
-    """A policy that explores or does not, whatever the collector asks for; its extras are dropped."""
+    """A policy that explores or does not, whatever the collector asks for; of its extras those that are recorded."""
 
     def __init__(self, policy: Policy, *, explore: bool) -> None:
         self.policy, self.obs_groups, self._explore = policy, policy.obs_groups, explore
@@ -54,8 +54,8 @@ class Acting:
     @torch.no_grad()
     def act(self, obs: Obs, state: State, *, explore: bool) -> tuple[Tensor, Extras, State]:
         """The policy's action, explored as was decided."""
-        action, _, state = self.policy.act(obs, state, explore=self._explore)
-        return action, {}, state
+        action, extras, state = self.policy.act(obs, state, explore=self._explore)
+        return action, {name: extras[name] for name in recorded(self.policy)}, state
 
 
 class Cutter:

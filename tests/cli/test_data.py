@@ -18,6 +18,18 @@ def test_collect_records_and_the_same_command_completes_it(program, trained, tmp
     assert [s["policy_dir"] for s in dataset.own["sessions"]] == [str(trained / "policy/final")] * 2
 
 
+def test_an_experts_noise_is_a_setting_and_what_it_meant_is_kept(program, tmp_path):
+    line = "collect env=tabletop/reach policy=expert explore=true expert.noise={} episodes=1 num_envs=1 out=demos"
+    assert program(line.format(0.5))[0] == 0
+    dataset = Dataset("demos")
+    columns = dataset.read(["action", "expert_action"])
+    assert (columns["action"][:, :3] != columns["expert_action"][:, :3]).any()
+    assert (columns["action"][:, 3:] == columns["expert_action"][:, 3:]).all()
+    assert dataset.own["sessions"][0]["expert"]["noise"] == 0.5
+    status, _, err = program(line.format(-1))
+    assert status == 2 and "noise must not be negative" in err
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

@@ -9,6 +9,7 @@ from robotrl.policies.io import load_policy, save_policy
 from robotrl.types import Progress, RobotRLError
 from tests import envs_for_tests as envs
 from tests.learners.cases import make
+from tests.protocol.harness import assert_same
 
 
 def batch_of(parts, **config):
@@ -158,6 +159,33 @@ def test_the_learning_rate_warms_up_and_falls_like_a_cosine():
     for fraction, share in ((25, 0.8536), (50, 0.5), (100, 0.0)):
         learner.observe({}, Progress(100, env_steps=fraction))
         assert learner._adam.lr == pytest.approx(share, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "vla"])
+def test_another_field_than_the_action_can_be_imitated(kind):
+    env = envs.Told if kind == "vla" else envs.Target
+    parts, other = (make("bc", env(num_envs=2), kind=kind, label=label) for label in ("action", "meant"))
+    windows = [part.windows or {} for part in other.learner.batch_spec.values()]
+    assert all("action" not in w and ("meant" in w) == (kind == "vla") for w in windows)
+    batch = batch_of(parts)
+    half = {}
+    for name, rows in batch.items():
+        half[name] = {key.replace("action", "meant"): value for key, value in rows.items()}
+        half[name] |= {"meant": 0.5 * rows["action"], "action": torch.full_like(rows["action"], 9.0)}
+    for rows in batch.values():
+        rows["action"] = 0.5 * rows["action"]
+    for learner, rows in ((parts.learner, batch), (other.learner, half)):
+        torch.manual_seed(1)
+        learner.update(rows)
+    assert_same(parts.state()["learner"], other.state()["learner"])
+
+
+def test_a_label_that_the_data_lack_is_named():
+    parts = make("bc", envs.Target(num_envs=2), label="expert_action")
+    with pytest.raises(RobotRLError, match=r"learner\.label is 'expert_action', which the data do not have"):
+        parts.run(1)
+    with pytest.raises(RobotRLError, match=r"no \['expert_action'\], which a window asks for"):
+        chunks(label="expert_action").run(1)
 
 
 def test_losses_can_be_weighed_by_name():

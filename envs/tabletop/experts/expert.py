@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from robotrl.envs.tabletop.experts.plans import PLANS, Move
 from robotrl.envs.tabletop.experts.sight import Bool, Float, Sight
 from robotrl.envs.tabletop.kinematics import DOWN, about_z, length, rotation_vector
 from robotrl.registry import nearest
-from robotrl.types import EnvSpec, Extras, Obs, RobotRLError, State
+from robotrl.types import ArraySpec, EnvSpec, Extras, Obs, RobotRLError, State
 
 _PREFIX = "tabletop/"
 
@@ -47,7 +47,9 @@ class Expert:
     """Does one task of the suite, in any number of envs at once; the actions are those of `control=delta`.
 
     Exploring, each episode has a speed of its own and the motion is noisy, as demonstrations should be; what fails
-    (a block that slipped, a door that was missed) is noticed and done again. The random numbers are torch's.
+    (a block that slipped, a door that was missed) is noticed and done again. The random numbers are torch's. The extra
+    `expert_action` is the action without the noise: who learns it sees where noise leads and not the noise itself
+    (Laskey et al. 2017, DART, arXiv:1703.09327).
 
     Args:
         config: an `ExpertConfig`, or None for its defaults; settings of other kinds of policies are not read.
@@ -58,6 +60,7 @@ class Expert:
     """
 
     obs_groups: tuple[str, ...] = ("state", "privileged")
+    recorded: ClassVar[dict[str, ArraySpec]] = {"expert_action": ArraySpec((7,))}
 
     def __init__(self, config: Any, spec: EnvSpec) -> None:
         self.config = config if isinstance(config, ExpertConfig) else ExpertConfig()
@@ -105,7 +108,7 @@ class Expert:
         return {k: v * keep.view(-1, *[1] * (v.dim() - 1)).to(v.dtype) for k, v in state.items()}
 
     def act(self, obs: Obs, state: State, *, explore: bool) -> tuple[Tensor, Extras, State]:
-        """See `robotrl.types.Policy.act`; no extras."""
+        """See `robotrl.types.Policy.act`; the extra is described above."""
         memory = {name: value.detach().cpu().numpy().copy() for name, value in state.items()}
         own, truth = (obs[name].detach().cpu().numpy().astype(np.float64) for name in self.obs_groups)
         fresh = memory["pace"] == 0.0
@@ -119,13 +122,17 @@ class Expert:
             actions[rows] = self._play(self.plan.moves[number], int(number), Sight(own[rows], truth[rows], part))
             for name, value in part.items():
                 memory[name][rows] = value
+        meant = actions.copy()
         if explore and self.config.noise:
             self._disturb(actions, memory)
         bounds = np.array([MAX_STEP] * 3 + [MAX_TURN] * 3 + [1.0])
-        actions = np.clip(actions, [*-bounds[:6], 0.0], bounds)
         device = obs["state"].device
+        action, meant = (
+            torch.from_numpy(np.clip(a, [*-bounds[:6], 0.0], bounds).astype(np.float32)).to(device)
+            for a in (actions, meant)
+        )
         following = {name: torch.from_numpy(value).to(device) for name, value in memory.items()}
-        return torch.from_numpy(actions.astype(np.float32)).to(device), {}, following
+        return action, {"expert_action": meant}, following
 
     def _begin(self, memory: dict[str, NDArray[Any]], fresh: Bool, s: Sight, *, explore: bool) -> None:
         """Draw the episodes' speeds and take up the first move."""

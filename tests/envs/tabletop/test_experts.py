@@ -76,6 +76,23 @@ def test_without_exploration_it_repeats_itself_and_with_it_it_varies():
     assert all((a.numpy() >= low).all() and (a.numpy() <= high).all() for a in (*noisy, first))
 
 
+def test_beside_a_noisy_action_stands_the_one_that_was_meant():
+    env = make_vec("tabletop/pick", num_envs=4)
+    obs, _ = env.reset(seed=0)
+    expert = Expert(ExpertConfig(noise=0.5), env.env_spec)
+    state = expert.initial_state(4)
+    for _ in range(5):
+        tensors = {n: torch.as_tensor(v) for n, v in obs.items()}
+        begun = state if state["pace"].all() else expert.act(tensors, state, explore=True)[2]  # with a speed drawn
+        exact, extras, _ = expert.act(tensors, begun, explore=False)
+        assert torch.equal(extras["expert_action"], exact)
+        noisy, extras, state = expert.act(tensors, begun, explore=True)
+        assert torch.equal(extras["expert_action"], exact)
+        assert not torch.equal(noisy[:, :3], exact[:, :3])
+        assert torch.equal(noisy[:, 3:], exact[:, 3:])
+        obs, *_ = env.step(noisy.numpy())
+
+
 def test_rows_that_are_done_begin_again():
     env = make_vec("tabletop/reach", num_envs=2)
     expert = Expert(None, env.env_spec)
