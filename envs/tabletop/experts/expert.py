@@ -127,12 +127,12 @@ class Expert:
             self._disturb(actions, memory)
         bounds = np.array([MAX_STEP] * 3 + [MAX_TURN] * 3 + [1.0])
         device = obs["state"].device
-        action, meant = (
+        action, expert_action = (
             torch.from_numpy(np.clip(a, [*-bounds[:6], 0.0], bounds).astype(np.float32)).to(device)
             for a in (actions, meant)
         )
         following = {name: torch.from_numpy(value).to(device) for name, value in memory.items()}
-        return action, {"expert_action": meant}, following
+        return action, {"expert_action": expert_action}, following
 
     def _begin(self, memory: dict[str, NDArray[Any]], fresh: Bool, s: Sight, *, explore: bool) -> None:
         """Draw the episodes' speeds and take up the first move."""
