@@ -138,9 +138,8 @@ class SAC:
             precision=config.matmul_precision,
         ).to(device)
         self.targets = deepcopy(self.critics).requires_grad_(False)
-        lr, shift, dtype = config.learning_rate, config.image_shift, self.critics.dtype
-        seeing = policy.net.seeing_parameters()
-        self.vision = Vision(policy.net, learning_rate=lr, shift=shift, dtype=dtype) if seeing else None
+        lr, shift, seeing = config.learning_rate, config.image_shift, policy.net.seeing_parameters()
+        self.vision = Vision(policy.net, learning_rate=lr, shift=shift, dtype=self.critics.dtype) if seeing else None
         self._actor_flat = flatten_parameters(p for p in policy.actor_parameters() if all(p is not q for q in seeing))
         self._critic_flat = flatten_parameters(self.critics.parameters())
         self._target_flat = flatten_parameters(self.targets.parameters())
@@ -244,6 +243,7 @@ class SAC:
         share = (q == value).float() if least else torch.ones_like(q)  # how each critic's value moves the chosen one
         share.div_(share.sum(0).mul_(-count))
         by_action = pull(share, to_weights=False, to_x=slice(-action.shape[1], None))
+        assert by_action is not None
         pull_actor(by_action, (temperature / count).expand(count))
         metrics["loss/policy"].append((temperature * log_prob - value.squeeze(-1)).mean())
         metrics["policy/entropy"].append(-log_prob.mean())
