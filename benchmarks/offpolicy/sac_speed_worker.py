@@ -230,7 +230,7 @@ def rlpd(precision: str) -> Update:
 
     def update(count: int) -> None:
         for _ in range(count):
-            sac._critic_gradient(rows, defaultdict(list))
+            sac._critic_gradient(rows, sac._sample(rows, ["next_obs"])[0]["next_obs"], defaultdict(list))
             gradient_norm(sac._critic_flat)
             sac._critic_adam.step()
             sac._target_flat.data.lerp_(sac._critic_flat.data, 0.005)

@@ -175,21 +175,17 @@ class FlashSAC:
         """
         count, temperature = len(obs), self._log_temperature.detach().exp()
         out, pull_actor = self.policy.net.net.pullback(torch.cat([obs, after]), slice(count))
-        out = out[0].requires_grad_()
-        action, log_prob = self.policy.sample(out)
-        with torch.no_grad():
-            logits, pull = self.critics.pullback_to_input(torch.cat([obs, action], -1))
-            chances = torch.softmax(logits, -1)
-            q = chances @ self._bins
-            value = q.amin(0)
-            share = (q == value).to(q.dtype)  # how each critic's value moves the lesser one
-            share *= -1.0 / (share.sum(0) * count)
-            by_logits = (self._bins - q.unsqueeze(-1)).mul_(chances).mul_(share.unsqueeze(-1))
-            by_action = pull(by_logits)[:, obs.shape[1] :]
-            by_log_prob = (temperature / count).expand_as(log_prob)
-        (by_out,) = torch.autograd.grad((action, log_prob), out, (by_action, by_log_prob))
+        action, log_prob, pull_sample = self.policy.sample_pullback(out[0])
+        logits, pull = self.critics.pullback_to_input(torch.cat([obs, action], -1))
+        chances = torch.softmax(logits, -1)
+        q = chances @ self._bins
+        value = q.amin(0)
+        share = (q == value).to(q.dtype)  # how each critic's value moves the lesser one
+        share *= -1.0 / (share.sum(0) * count)
+        by_logits = (self._bins - q.unsqueeze(-1)).mul_(chances).mul_(share.unsqueeze(-1))
+        by_action = pull(by_logits)[:, obs.shape[1] :]
+        by_out = pull_sample(by_action, (temperature / count).expand_as(log_prob))
         pull_actor(by_out.unsqueeze(0))
-        log_prob = log_prob.detach()
         metrics["loss/policy"] = (temperature * log_prob - value).mean()
         metrics["policy/entropy"] = -log_prob.mean()
         metrics["policy/temperature"] = temperature.squeeze()

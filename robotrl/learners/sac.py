@@ -15,6 +15,7 @@ Differences from the SAC paper, each with its source:
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -30,6 +31,10 @@ from robotrl.policies.squashed import SquashedPolicy, UniformPolicy
 from robotrl.replay.buffer import ReplayBuffer
 from robotrl.types import Batch, BatchSpec, EnvSpec, Metrics, Part, Progress, RobotRLError, StateDict, group
 
+Sample = tuple[Tensor, Tensor]
+"""Actions and their log-probabilities."""
+Pull = Callable[[Tensor, Tensor], None]
+"""Takes the gradients of a loss by both back to the actor's parameters."""
 _SHARES = (("gamma", 1.0), ("tau", 1.0), ("critic_dropout", 0.99), ("demo_ratio", 1.0), ("temperature_beta1", 0.999))
 
 
@@ -133,19 +138,16 @@ class SAC:
             precision=config.matmul_precision,
         ).to(device)
         self.targets = deepcopy(self.critics).requires_grad_(False)
-        shift, dtype = config.image_shift, PRECISIONS[config.matmul_precision]
-        seeing = policy.net.seeing_parameters()
-        self.vision = (
-            Vision(policy.net, learning_rate=config.learning_rate, shift=shift, dtype=dtype) if seeing else None
-        )
+        lr, shift, seeing = config.learning_rate, config.image_shift, policy.net.seeing_parameters()
+        self.vision = Vision(policy.net, learning_rate=lr, shift=shift, dtype=self.critics.dtype) if seeing else None
         self._actor_flat = flatten_parameters(p for p in policy.actor_parameters() if all(p is not q for q in seeing))
         self._critic_flat = flatten_parameters(self.critics.parameters())
         self._target_flat = flatten_parameters(self.targets.parameters())
         self._log_temperature = nn.Parameter(torch.tensor([config.init_temperature], device=device).log())
         self._log_temperature.grad = torch.zeros_like(self._log_temperature)
-        self._actor_adam = Adam(self._actor_flat, config.learning_rate)
-        self._critic_adam = Adam(self._critic_flat, config.learning_rate)
-        slow = config.temperature_learning_rate or config.learning_rate
+        self._actor_adam = Adam(self._actor_flat, lr)
+        self._critic_adam = Adam(self._critic_flat, lr)
+        slow = config.temperature_learning_rate or lr
         self._temperature_adam = Adam(self._log_temperature, slow, beta1=config.temperature_beta1)
         self._target_entropy = -config.target_entropy_scale * policy.actions.dim
         self._demos = round(config.demo_ratio * config.batch_size)
@@ -180,78 +182,77 @@ class SAC:
             if moments is not None and inputs.normaliser is not None:
                 inputs.normaliser.merge(*moments)
 
+    @torch.no_grad()
     def update(self, batch: dict[str, Batch]) -> tuple[Metrics, None]:
         """`utd_ratio` steps of the critics and their targets, then one of the actor and one of the temperature."""
         metrics: defaultdict[str, list[Tensor]] = defaultdict(list)
-        for part in self._slices(batch):
+        for part in (slices := self._slices(batch)):
             rows = part if self.vision is None else self.vision.see(part)
-            self._critic_gradient(rows, metrics)
+            sampled, pull = self._sample(rows, ("obs", "next_obs") if part is slices[-1] else ("next_obs",))
+            self._critic_gradient(rows, sampled["next_obs"], metrics)
             metrics["grad_norm/critic"].append(gradient_norm(self._critic_flat))
             self._critic_adam.step()
             self._target_flat.data.lerp_(self._critic_flat.data, self.config.tau)
-        log_prob = self._policy_gradient(rows, metrics)
+        self._policy_gradient(rows, sampled["obs"], pull, metrics)
         metrics["grad_norm/actor"].append(gradient_norm(self._actor_flat))
         self._actor_adam.step()
         if self.config.learn_temperature:
-            self._step_temperature(log_prob, metrics)
+            self._step_temperature(sampled["obs"][1], metrics)
         result = {name: v[0] if len(v) == 1 else torch.stack(v).mean() for name, v in metrics.items()}
         assert {k.removeprefix("loss/") for k in result if k.startswith("loss/")} == set(self._coef)
         norms = torch.stack([norm for name, v in metrics.items() if name.startswith("grad_norm/") for norm in v])
-        result["grad_norm/nonfinite"] = (~norms.isfinite()).float().sum()
+        result["grad_norm/nonfinite"] = norms.mul_(0.0).ne_(0.0).sum()  # zero times what is not finite is NaN
         result["grad_steps"] = torch.tensor(self.config.utd_ratio)
         return result, None
 
     @torch.no_grad()
-    def _critic_gradient(self, rows: Batch, metrics: dict[str, list[Tensor]]) -> None:
+    def _sample(self, rows: Batch, prefixes: Sequence[str]) -> tuple[dict[str, Sample], Pull]:
+        """Actions at each prefix's observations, in one pass of the network, and what pulls the first's gradients."""
+        inputs = [self.policy.inputs(group(rows, prefix)) for prefix in prefixes]
+        out, pull_actor = self.policy.net.pullback(inputs[0], self.critics.dtype, *inputs[1:])
+        actions, log_probs, pull_sample = self.policy.sample_pullback(out)
+        parts = zip(actions.chunk(len(inputs)), log_probs.chunk(len(inputs)), strict=True)
+        return dict(zip(prefixes, parts, strict=True)), lambda *by: pull_actor(pull_sample(*by))
+
+    @torch.no_grad()
+    def _critic_gradient(self, rows: Batch, after: Sample, metrics: dict[str, list[Tensor]]) -> None:
         """Of the squared error to the soft Bellman target (eq. 5), the mean over critics and batch."""
-        c = self.config
-        out, _ = self.policy.net.pullback(self.policy.inputs(group(rows, "next_obs")), self.critics.dtype)
-        action, log_prob = self.policy.sample(out)
+        c, (action, log_prob) = self.config, after
         few = c.target_subset < c.num_critics
         members = torch.randperm(c.num_critics)[: c.target_subset].to(action.device) if few else None
         value = self.targets(self._critic_input(rows, "next_obs", action), members).squeeze(-1).amin(0)
         if c.entropy_backup:
             value = value - self._log_temperature.exp() * log_prob
-        target = rows["reward"] + rows["discount"] * value
+        target = torch.addcmul(rows["reward"], rows["discount"], value)
         q, pull = self.critics.pullback(self._critic_input(rows, "obs", rows["unit_action"]))
         error = q - target.unsqueeze(-1)
-        by_input = pull(error * (2.0 / error.numel()), to_x=self.vision is not None)
-        if self.vision is not None:
-            assert by_input is not None
+        by_input = pull(error * (2.0 / error.numel()), to_x=None if self.vision is None else slice(None))
+        if self.vision is not None and by_input is not None:
             metrics["grad_norm/encoder"].append(self.vision.step(by_input))
-        metrics["loss/critic"].append(error.square().mean())
+        metrics["loss/critic"].append(error.square_().mean())
         metrics["value/q"].append(q.mean())
         metrics["value/target"].append(target.mean())
 
-    def _policy_gradient(self, rows: Batch, metrics: dict[str, list[Tensor]]) -> Tensor:
-        """Of temperature times log-probability less the critics' value (eq. 9); returns the log-probabilities."""
-        out, pull_actor = self.policy.net.pullback(self.policy.inputs(group(rows, "obs")), self.critics.dtype)
-        action, log_prob = self.policy.sample(out.requires_grad_())
-        temperature = self._log_temperature.detach().exp()
-        with torch.no_grad():
-            q, pull = self.critics.pullback(self._critic_input(rows, "obs", action))
-            least = self.config.actor_value == "min"
-            value = q.amin(0) if least else q.mean(0)
-            share = (
-                (q == value).float() if least else torch.ones_like(q)
-            )  # how each critic's value moves the chosen one
-            share *= -1.0 / (share.sum(0) * len(action))
-            by_input = pull(share, to_weights=False, to_x=True)
-            assert by_input is not None
-            by_action = by_input[:, -action.shape[1] :]
-            by_log_prob = (temperature / len(action)).expand_as(log_prob)
-        pull_actor(*torch.autograd.grad((action, log_prob), out, (by_action, by_log_prob)))
-        log_prob = log_prob.detach()
+    @torch.no_grad()
+    def _policy_gradient(self, rows: Batch, now: Sample, pull_actor: Pull, metrics: dict[str, list[Tensor]]) -> None:
+        """Of temperature times log-probability less the critics' value (eq. 9)."""
+        action, log_prob = now
+        temperature, count, least = self._log_temperature.exp(), len(action), self.config.actor_value == "min"
+        q, pull = self.critics.pullback(self._critic_input(rows, "obs", action))
+        value = q.amin(0) if least else q.mean(0)
+        share = (q == value).float() if least else torch.ones_like(q)  # how each critic's value moves the chosen one
+        share.div_(share.sum(0).mul_(-count))
+        by_action = pull(share, to_weights=False, to_x=slice(-action.shape[1], None))
+        assert by_action is not None
+        pull_actor(by_action, (temperature / count).expand(count))
         metrics["loss/policy"].append((temperature * log_prob - value.squeeze(-1)).mean())
         metrics["policy/entropy"].append(-log_prob.mean())
         metrics["policy/temperature"].append(temperature.squeeze())
-        return log_prob
 
     def _step_temperature(self, log_prob: Tensor, metrics: dict[str, list[Tensor]]) -> None:
         """Descend the temperature times the entropy's excess (eq. 18); its gradient is the loss itself."""
-        excess = -log_prob.mean() - self._target_entropy
-        loss = self._log_temperature.detach().exp() * excess
-        self._log_temperature.grad = torch.where(loss.isfinite(), loss, 0.0)
+        loss = self._log_temperature.detach().exp() * (-log_prob.mean() - self._target_entropy)
+        self._log_temperature.grad = loss.nan_to_num(0.0, 0.0, 0.0)
         self._temperature_adam.step()
         metrics["loss/temperature"].append(loss.squeeze())
 
@@ -262,7 +263,7 @@ class SAC:
         """One batch for each critic step: every source is cut first, so each slice has the same share of it."""
         c, unit_action = self.config, self.policy.actions.from_env
         parts = [bellman_rows(part, c.n_step, c.gamma, unit_action) for part in batch.values()]
-        cut = [{key: value.chunk(self.config.utd_ratio) for key, value in part.items()} for part in parts]
+        cut = [{key: value.chunk(c.utd_ratio) for key, value in part.items()} for part in parts]
         keys = [key for key in cut[0] if all(key in part for part in cut)]  # who records keeps the groups that are read
         return [
             {key: torch.cat([part[key][i] for part in cut]) if len(cut) > 1 else cut[0][key][i] for key in keys}

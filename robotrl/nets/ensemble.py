@@ -61,6 +61,8 @@ class Ensemble(nn.Module):
             if layer_norm and i < len(hidden):
                 self.gains.append(nn.Parameter(torch.ones(size, 1, fan_out)))
                 self.shifts.append(nn.Parameter(torch.zeros(size, 1, fan_out)))
+        kinds = self.weights, self.biases, self.gains, self.shifts
+        self._kinds = [list(kind) for kind in kinds]  # a `ParameterList` takes ten times as long to give them
 
     def forward(self, x: Tensor, members: Tensor | None = None) -> Tensor:
         """Members on `x [B, in_dim]`: `[E, B, out_dim]`, float32.
@@ -76,15 +78,16 @@ class Ensemble(nn.Module):
         """All members on `x`, without autograd, and the function that takes their gradient back.
 
         Returns:
-            Outputs `[E, B, out_dim]`, and `pull(grad, *, to_weights=True, to_x=False)`: given the gradient of a loss
-            by the outputs it overwrites the gradients of the weights, and returns that of `x [B, in_dim]`, each if
-            asked for. To be called once. Weights must have gradients (`flatten_parameters` gives them).
+            Outputs `[E, B, out_dim]`, and `pull(grad, *, to_weights=True, to_x=None)`: given the gradient of a loss by
+            the outputs it overwrites the gradients of the weights, and returns that of the columns `to_x`, a slice, of
+            `x [B, in_dim]`, each if asked for. To be called once. Weights must have gradients (`flatten_parameters`
+            gives them).
         """
         if self.activation != "relu":
             return self._pullback_by_autograd(x)
         out, trace = run(x, self._layers())
 
-        def back(grad: Tensor, *, to_weights: bool = True, to_x: bool = False) -> Tensor | None:
+        def back(grad: Tensor, *, to_weights: bool = True, to_x: slice | None = None) -> Tensor | None:
             into = trace.layers.of([_grad(p) for p in trace.layers.tensors()]) if to_weights else None
             return pull(trace, grad, into, to_x=to_x)
 
@@ -95,19 +98,18 @@ class Ensemble(nn.Module):
         with torch.enable_grad():
             out = self._plain(leaf, self._layers())
 
-        def back(grad: Tensor, *, to_weights: bool = True, to_x: bool = False) -> Tensor | None:
+        def back(grad: Tensor, *, to_weights: bool = True, to_x: slice | None = None) -> Tensor | None:
             weights = list(self.parameters()) if to_weights else []
             *found, x_grad = torch.autograd.grad(out, [*weights, leaf], grad)
             for parameter, value in zip(weights, found, strict=True):
                 _grad(parameter).copy_(value)
-            return x_grad if to_x else None
+            return None if to_x is None else x_grad[:, to_x]
 
         return out.detach(), back
 
     def _layers(self, members: Tensor | None = None) -> Layers:
         weights, biases, gains, shifts = (
-            [p if members is None else p.index_select(0, members) for p in kind]
-            for kind in (self.weights, self.biases, self.gains, self.shifts)
+            kind if members is None else [p.index_select(0, members) for p in kind] for kind in self._kinds
         )
         return Layers(weights, biases, gains, shifts, self.dropout if self.training else 0.0, self.dtype)
 

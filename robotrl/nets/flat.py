@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -62,7 +63,7 @@ def gradient_norm(flat: nn.Parameter) -> Tensor:
     norm = torch.linalg.vector_norm(flat.grad)
     if flat.is_cuda:  # without a host sync
         flat.grad.masked_fill_(~norm.isfinite(), 0.0)
-    elif not bool(norm.isfinite()):
+    elif not math.isfinite(norm.item()):
         flat.grad.zero_()
     return norm
 
@@ -82,7 +83,6 @@ class Adam:
         self.mean, self.square = torch.zeros_like(flat.data), torch.zeros_like(flat.data)
         self._count = torch.zeros((), dtype=torch.float32, device=flat.device)
 
-    @torch.no_grad()
     def step(self) -> None:
         """Move the parameter along `flat.grad`."""
         grad = self.flat.grad

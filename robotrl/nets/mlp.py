@@ -133,33 +133,39 @@ class MLP(nn.Module):
             x = self.activation(layer(x))
         return x
 
-    def pullback(self, x: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Callable[[Tensor], None]]:
+    def pullback(
+        self, x: Tensor, dtype: torch.dtype = torch.float32, more: Tensor | None = None
+    ) -> tuple[Tensor, Callable[[Tensor], None]]:
         """The net on `x [B, in_dim]` without autograd, and the function that takes its gradient back.
 
         Args:
             x: inputs.
             dtype: of the matrix products, where the activation is relu.
+            more: inputs that are not in the loss; their outputs come after those of `x`, from the same products.
 
         Returns:
-            Outputs `[B, out_dim]`, and `pull(grad)`: given the gradient of a loss by the outputs it overwrites the
+            Outputs `[B, out_dim]`, and `pull(grad)`: given the gradient of a loss by those of `x` it overwrites the
             parameters' gradients, which `flatten_parameters` has allocated. To be called once.
         """
+        rows, every = len(x), x if more is None else torch.cat([x, more])
         parameters = self._in_order()
         gradients = [torch.empty_like(p) if p.grad is None else p.grad for p in parameters]  # None: it does not learn
         if isinstance(self.activation, nn.Tanh):
             with torch.no_grad():
-                layers = tanh_run(x, parameters)
+                layers = tanh_run(every, parameters)
+            kept = layers if more is None else [layer[:, :rows] for layer in layers]
 
             def back(grad: Tensor) -> None:
                 with torch.no_grad():
-                    tanh_pull(grad, layers, parameters, gradients, False)
+                    tanh_pull(grad, kept, parameters, gradients, False)
 
             return layers[-1].t(), back
         if isinstance(self.activation, nn.ReLU):
-            out, trace = run(x, self._stacked(dtype))
+            out, trace = run(every, self._stacked(dtype))
 
             def back_relu(grad: Tensor) -> None:
-                pull(trace, grad.unsqueeze(0), _one(gradients, torch.float32))
+                kept = trace if more is None else trace.first(rows)
+                pull(kept, grad.unsqueeze(0), _one(gradients, torch.float32))
 
             return out.squeeze(0), back_relu
         with torch.enable_grad():
@@ -170,7 +176,10 @@ class MLP(nn.Module):
                 gradient.zero_()
             result.backward(grad)
 
-        return result.detach(), by_autograd
+        if more is None:
+            return result.detach(), by_autograd
+        with torch.no_grad():
+            return torch.cat([result, self(more)]), by_autograd
 
     def _in_order(self) -> list[Tensor]:
         """Weight and bias of each layer in turn; `parameters()` takes five times as long."""

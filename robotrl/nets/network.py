@@ -128,21 +128,29 @@ class Network(nn.Module):
         return self.head(features), hidden
 
     def pullback(
-        self, inputs: Mapping[str, Tensor], dtype: torch.dtype = torch.float32
+        self,
+        inputs: Mapping[str, Tensor],
+        dtype: torch.dtype = torch.float32,
+        more: Mapping[str, Tensor] | None = None,
     ) -> tuple[Tensor, Callable[[Tensor], None]]:
         """Outputs `[N, out_dim]` of a memoryless network, and the function that takes their gradient back.
 
         Args:
             inputs: as for `forward`.
             dtype: of the head's matrix products; float32 where there is another activation than relu.
+            more: inputs that are not in the loss; their outputs come after those of `inputs`.
 
         Returns:
-            Outputs, detached, and `pull(grad)`: given the gradient of a loss by the outputs it overwrites the
+            Outputs, detached, and `pull(grad)`: given the gradient of a loss by those of `inputs` it overwrites the
             parameters' gradients, which `flatten_parameters` has allocated. To be called once.
         """
-        if self.image_names:
-            return self._pullback_by_autograd(lambda: self.head(self.features(inputs), dtype))
-        return self.head.pullback(inputs[VECTOR], dtype)
+        if not self.image_names:
+            return self.head.pullback(inputs[VECTOR], dtype, None if more is None else more[VECTOR])
+        out, pull = self._pullback_by_autograd(lambda: self.head(self.features(inputs), dtype))
+        if more is not None:
+            with torch.no_grad():
+                out = torch.cat([out, self.head(self.features(more), dtype)])
+        return out, pull
 
     def sequence_pullback(
         self, inputs: Mapping[str, Tensor], hidden: Tensor, is_first: Tensor

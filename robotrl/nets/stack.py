@@ -68,9 +68,17 @@ class Trace:
     """Of each hidden layer: what was normalised, the result, mean and inverse deviation."""
     masks: list[Tensor]
 
+    def first(self, rows: int) -> Trace:
+        """That of the first `rows` of `x` alone."""
+        outputs, masks = ([t[:, :rows] for t in kind] for kind in (self.outputs, self.masks))
+        norms = [(a[:, :rows], b[:, :rows], c[:, :rows], d[:, :rows]) for a, b, c, d in self.norms]
+        return Trace(self.layers, self.low, self.x[:rows], outputs, norms, masks)
+
 
 def relu_stack(x: Tensor, layers: Layers) -> Tensor:
-    """The networks on `x [B, in]` as one autograd node: `[E, B, out]`, float32."""
+    """The networks on `x [B, in]`: `[E, B, out]`, float32; with autograd they are one node of it."""
+    if not torch.is_grad_enabled():
+        return run(x, layers)[0]
     result: Tensor = _ReluStack.apply(x, layers, *layers.tensors())
     return result
 
@@ -97,17 +105,17 @@ def run(x: Tensor, layers: Layers) -> tuple[Tensor, Trace]:
 
 
 @torch.no_grad()
-def pull(trace: Trace, grad: Tensor, into: Layers | None, *, to_x: bool = False) -> Tensor | None:
+def pull(trace: Trace, grad: Tensor, into: Layers | None, *, to_x: slice | None = None) -> Tensor | None:
     """The gradient of `run` against its output's, `grad [E, B, out]`.
 
     Args:
         trace: from `run`; used up.
         grad: of the output.
         into: overwritten with the gradients of weights, biases, gains and shifts; None: they are not wanted.
-        to_x: whether the gradient of `x` is wanted.
+        to_x: the columns of `x` whose gradient is wanted; None: it is not.
 
     Returns:
-        `[B, in]`, or None.
+        `[B, columns]`, or None.
     """
     layers = trace.low
     g = grad.to(layers.dtype)
@@ -130,10 +138,10 @@ def pull(trace: Trace, grad: Tensor, into: Layers | None, *, to_x: bool = False)
             g, _, _ = _norm_backward(g, z, [z.shape[-1]], mean, scale, None, None, [True, False, False])
         if trace.masks:
             g.mul_(trace.masks[i - 1])
-    if not to_x:
+    if to_x is None:
         return None
     # W @ g.T takes half the time of g @ W.T, being narrow
-    return torch.bmm(layers.weights[0], g.transpose(1, 2)).sum(0, dtype=grad.dtype).t()
+    return torch.bmm(layers.weights[0][:, to_x], g.transpose(1, 2)).sum(0, dtype=grad.dtype).t()
 
 
 def _relu(z: Tensor) -> Tensor:
@@ -216,7 +224,7 @@ class _ReluStack(torch.autograd.Function):
             x_grad, *grads = [next(again) if needed else None for needed in wanted]
         else:
             into = trace.layers.of([torch.empty_like(t) for t in tensors]) if any(wanted[1:]) else None
-            x_grad = pull(trace, grad, into, to_x=wanted[0])
+            x_grad = pull(trace, grad, into, to_x=slice(None) if wanted[0] else None)
             grads = list(into.tensors()) if into is not None else [None] * len(tensors)
         return x_grad, None, *grads
 

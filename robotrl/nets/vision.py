@@ -216,16 +216,16 @@ class SeeingEnsemble(nn.Module):
             projected = self._project(leaf)
         out, pull = self.ensemble.pullback(torch.cat([projected.detach(), rest], -1))
 
-        def back(grad: Tensor, *, to_weights: bool = True, to_x: bool = False) -> Tensor | None:
-            by_input = pull(grad, to_weights=to_weights, to_x=True)
+        def back(grad: Tensor, *, to_weights: bool = True, to_x: slice | None = None) -> Tensor | None:
+            by_input = pull(grad, to_weights=to_weights, to_x=slice(None))
             assert by_input is not None
             weights = list(self.projections.parameters()) if to_weights else []
-            wanted = [*weights, *([leaf] if to_x else [])]
+            wanted = [*weights, *([] if to_x is None else [leaf])]
             found = torch.autograd.grad(projected, wanted, by_input[:, : self._features])
             for parameter, value in zip(weights, found, strict=False):
                 assert parameter.grad is not None, "flatten_parameters allocates gradients"
                 parameter.grad.copy_(value)
-            return torch.cat([found[-1], by_input[:, self._features :]], -1) if to_x else None
+            return None if to_x is None else torch.cat([found[-1], by_input[:, self._features :]], -1)[:, to_x]
 
         return out, back
 

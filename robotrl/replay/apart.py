@@ -55,7 +55,7 @@ class Apart:
 
     def take(self, key: str, ids: Rows) -> NDArray[Any]:
         """One field of the rows numbered `ids`; a copy."""
-        values: NDArray[Any] = self._fields[key][ids % self._capacity]
+        values: NDArray[Any] = self._fields[key].take(ids % self._capacity, axis=0, mode="clip")
         return values
 
     @property

@@ -117,7 +117,8 @@ class ReplayBuffer:
                 "(schedule.warmup_env_steps), or give the replay a larger capacity."
             )
         fresh = self._unserved(name, part, first) if part.newest_first and sequence else _NO_ROWS
-        rows = self._sampler.draw(replace(part, batch_size=part.batch_size - len(fresh)), first, end, storage.changes)
+        rest = replace(part, batch_size=part.batch_size - len(fresh)) if len(fresh) else part
+        rows = self._sampler.draw(rest, first, end, storage.changes)
         if not sequence:
             return self._deliver(rows)
         rows = np.concatenate([fresh, rows]) if len(fresh) else rows

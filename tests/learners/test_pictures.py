@@ -29,10 +29,11 @@ def test_the_convolutions_follow_the_critics_alone():
     (part,) = learner._slices(batch)
     rows = learner.vision.see(part)
     before = learner.vision._flat.detach().clone()
-    learner._policy_gradient(rows, metrics)
+    sampled, pull = learner._sample(rows, ["obs", "next_obs"])
+    learner._policy_gradient(rows, sampled["obs"], pull, metrics)
     assert learner._actor_flat.grad.any()
     assert not any(p.grad.any() for p in seeing)
-    learner._critic_gradient(rows, metrics)
+    learner._critic_gradient(rows, sampled["next_obs"], metrics)
     assert any(p.grad.any() for p in seeing)
     assert not torch.equal(learner.vision._flat, before)
     assert metrics["grad_norm/encoder"][0] > 0
@@ -54,7 +55,8 @@ def test_the_encoders_gradient_is_that_of_the_critics_loss_as_written():
     q = learner.critics(learner.critic_inputs.joined(learner.critic_inputs(now), part["unit_action"])).squeeze(-1)
     expected = torch.autograd.grad((q - target).square().mean(), net.seeing_parameters())
     torch.manual_seed(1)
-    learner._critic_gradient(learner.vision.see(part), defaultdict(list))
+    rows = learner.vision.see(part)
+    learner._critic_gradient(rows, learner._sample(rows, ["next_obs"])[0]["next_obs"], defaultdict(list))
     for parameter, value in zip(net.seeing_parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.grad, value, atol=1e-6, rtol=1e-4)
 

@@ -116,7 +116,7 @@ def test_the_targets_follow_by_tau_and_get_no_gradient():
 
 
 @pytest.mark.parametrize("actor_value", ["min", "mean"])
-@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("activation", ["relu", "tanh", "elu"])
 def test_gradients_are_those_of_the_losses_as_written_in_the_paper(actor_value, activation):
     policy = {"activation": activation}
     parts = make("sac", envs.Target(num_envs=2), policy=policy, actor_value=actor_value, num_critics=3)
@@ -127,13 +127,15 @@ def test_gradients_are_those_of_the_losses_as_written_in_the_paper(actor_value, 
     alpha = learner._log_temperature.detach().exp()
     before = learner._critic_flat.grad.fill_(7.0).clone()
     torch.manual_seed(4)
-    learner._policy_gradient(rows, metrics)
+    sampled, pull = learner._sample(rows, ["obs", "next_obs"])
+    learner._policy_gradient(rows, sampled["obs"], pull, metrics)
     assert torch.equal(learner._critic_flat.grad, before)  # the actor's step does not touch them
     found = learner._actor_flat.grad.clone()
     learner._actor_flat.grad.zero_()
     torch.manual_seed(4)
-    inputs = learner.policy.inputs({"state": rows["obs/state"]})
-    action, log_prob = learner.policy.sample(learner.policy.net(inputs, torch.zeros(0, 0))[0])
+    inputs = learner.policy.inputs({"state": torch.cat([rows["obs/state"], rows["next_obs/state"]])})
+    actions, log_probs = learner.policy.sample(learner.policy.net(inputs, torch.zeros(0, 0))[0])
+    (action, after), (log_prob, log_prob_after) = actions.chunk(2), log_probs.chunk(2)
     q = learner.critics(learner._critic_input(rows, "obs", action)).squeeze(-1)
     loss = (alpha * log_prob - (q.amin(0) if actor_value == "min" else q.mean(0))).mean()
     loss.backward()
@@ -142,16 +144,14 @@ def test_gradients_are_those_of_the_losses_as_written_in_the_paper(actor_value, 
 
     learner._critic_flat.grad.fill_(7.0)
     torch.manual_seed(4)
-    learner._critic_gradient(rows, metrics)
+    learner._critic_gradient(rows, sampled["next_obs"], metrics)
     found = learner._critic_flat.grad.clone()
     learner._critic_flat.grad.zero_()
     torch.manual_seed(4)
     with torch.no_grad():
-        inputs = learner.policy.inputs({"state": rows["next_obs/state"]})
-        action, log_prob = learner.policy.sample(learner.policy.net(inputs, torch.zeros(0, 0))[0])
         chosen = torch.randperm(3)[:2]
-        value = learner.targets(learner._critic_input(rows, "next_obs", action))[chosen].squeeze(-1).amin(0)
-        target = rows["reward"] + rows["discount"] * (value - alpha * log_prob)
+        value = learner.targets(learner._critic_input(rows, "next_obs", after))[chosen].squeeze(-1).amin(0)
+        target = rows["reward"] + rows["discount"] * (value - alpha * log_prob_after)
     q = learner.critics(learner._critic_input(rows, "obs", rows["unit_action"])).squeeze(-1)
     loss = (q - target).square().mean()
     loss.backward()

@@ -77,7 +77,9 @@ def test_a_pullback_gives_the_gradients_of_autograd(options):
     flat.grad.fill_(7.0)
     out, pull = net.pullback(x)
     torch.testing.assert_close(out, net(x).detach())
-    torch.testing.assert_close(pull(grad, to_weights=False, to_x=True), by_x)
+    torch.testing.assert_close(pull(grad, to_weights=False, to_x=slice(None)), by_x)
+    some = net.pullback(x)[1](grad, to_weights=False, to_x=slice(-3, None))
+    torch.testing.assert_close(some, by_x[:, -3:])
     assert (flat.grad == 7.0).all()
     out, pull = net.pullback(x)
     assert pull(grad) is None
@@ -96,7 +98,7 @@ def test_a_pullback_keeps_what_dropout_dropped():
 
     out, pull = at(x)
     assert not torch.equal(out, net.pullback(x)[0])
-    predicted = (pull(torch.ones_like(out), to_weights=False, to_x=True) * 2 * step).sum()
+    predicted = (pull(torch.ones_like(out), to_weights=False, to_x=slice(None)) * 2 * step).sum()
     torch.testing.assert_close((at(x + step)[0] - at(x - step)[0]).sum(), predicted, rtol=0.05, atol=1e-3)
 
 

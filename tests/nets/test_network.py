@@ -117,6 +117,28 @@ def test_gradients_of_a_sequence_stop_at_episode_starts():
     assert (x.grad[:3, 1] != 0).any()
 
 
+@pytest.mark.parametrize("groups", [["state"], ["state", "image/a"]])
+@pytest.mark.parametrize("activation", ["relu", "tanh", "elu"])
+def test_a_pullback_gives_outputs_of_all_inputs_and_the_gradient_of_the_first(groups, activation):
+    torch.manual_seed(0)
+    inputs = ObsInputs(SPECS, groups)
+    net = Network(inputs, 2, hidden=[8, 5], image_features=4, activation=activation)
+    flat = flatten_parameters(net.parameters())
+    seen, weight = inputs(obs(11)), torch.randn(6, 2)
+    first, rest = ({name: value[part] for name, value in seen.items()} for part in (slice(6), slice(6, None)))
+    nothing = torch.zeros(0, 0)
+    expected = net(seen, nothing)[0].detach()
+    (net(first, nothing)[0] * weight).sum().backward()
+    by_weights = flat.grad.clone()
+    for more, outputs in ((None, expected[:6]), (rest, expected)):
+        flat.grad.fill_(7.0)
+        out, pull = net.pullback(first, more=more)
+        assert not out.requires_grad
+        torch.testing.assert_close(out, outputs, atol=1e-6, rtol=1e-5)
+        pull(weight)
+        torch.testing.assert_close(flat.grad, by_weights, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("shape", "convolutions"), [((3, 64, 64), 3), ((1, 8, 8), 0), ((4, 84, 84), 4), ((3, 9, 33), 1), ((1, 12, 12), 1)]
 )

@@ -51,6 +51,35 @@ def test_a_samples_gradients_are_those_of_the_formula():
     assert torch.autograd.gradcheck(sample, (out,))
 
 
+@pytest.mark.parametrize("scale", [1.0, 10.0])
+def test_a_pullback_is_the_same_sample_and_the_gradient_of_its_first_rows(scale):
+    policy = make()
+    out = (scale * torch.randn(64, 4)).requires_grad_()
+    by_action, by_log_prob = torch.randn(40, 2), torch.randn(40)
+    torch.manual_seed(3)
+    action, log_prob = policy.sample(out)
+    (expected,) = torch.autograd.grad((action[:40], log_prob[:40]), out, (by_action, by_log_prob))
+    torch.manual_seed(3)
+    again, log_prob_again, pull = policy.sample_pullback(out)
+    assert not again.requires_grad
+    assert torch.equal(again, action)
+    assert torch.equal(log_prob_again, log_prob)
+    torch.testing.assert_close(pull(by_action, by_log_prob), expected[:40])
+
+
+def test_a_sample_is_the_formulas_own():
+    policy, out = make(), 3.0 * torch.randn(500, 4, dtype=torch.float64)
+    torch.manual_seed(3)
+    action, log_prob = policy.sample(out)
+    torch.manual_seed(3)
+    mean, log_std = policy.mean_and_log_std(out)
+    noise = torch.randn(500, 2, dtype=torch.float64)
+    raw = mean + log_std.exp() * noise
+    torch.testing.assert_close(action, torch.tanh(raw))
+    gaussian = torch.distributions.Normal(mean, log_std.exp()).log_prob(raw).sum(-1)
+    torch.testing.assert_close(log_prob, gaussian - squash_correction(raw))
+
+
 @pytest.mark.parametrize("raw", [0.0, 3.0, 20.0, -20.0, 200.0])
 def test_the_squash_correction_stays_finite_where_one_minus_tanh_squared_is_zero(raw):
     x = torch.tensor([raw], requires_grad=True)
