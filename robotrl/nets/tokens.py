@@ -36,9 +36,10 @@ class Words(nn.Module):
 
         L is the length of the longest instruction.
         """
-        length = max(1, int((words != 0).any(0).nonzero().max()) + 1) if bool((words != 0).any()) else 1
+        there = words != 0
+        length = max((place for place, used in enumerate(there.any(0).tolist(), 1) if used), default=1)
         own = F.embedding(words[:, :length], self.word)
-        return own + self.place[:length], own, words[:, :length] != 0
+        return own + self.place[:length], own, there[:, :length]
 
 
 class Glance(nn.Module):
