@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from robotrl.functional.flow import flow_times, guidance, integrate, noised, prefix_weights, step_times, velocity
-from robotrl.nets.flow import action_tokens, euler
+from robotrl.nets.flow import action_tokens, euler, euler_scripted
 from robotrl.nets.network import is_image
 from robotrl.nets.tokens import Glance, Words
 from robotrl.nets.transformer import Seen, Transformer, sinusoid
@@ -276,8 +276,8 @@ class VLA(ChunkPolicy):
             noise = torch.randn_like(noise) * self.vla.temperature
         steps = self.vla.flow_steps
         if previous is None or self.vla.real_time == "naive":
-            whens = self.when(step_times(steps, noise.device))
-            return euler(noise, whens, self._ends(), *self.trunk.inputs([seen], None, self.chunk_size))
+            loop, whens = euler if noise.is_cuda else euler_scripted, self.when(step_times(steps, noise.device))
+            return loop(noise, whens, self._ends(), *self.trunk.inputs([seen], None, self.chunk_size))
         old = self.scaling(previous)
         weight = prefix_weights(self.chunk_size, self.delay, self.chunk_size - self.execute_steps).to(old.device)
 

@@ -26,7 +26,6 @@ def action_tokens(x: Tensor, when: Tensor, ends: list[Tensor]) -> Tensor:
     return F.linear(F.gelu(F.linear(x, ends[0], ends[1]) + when), ends[2], ends[3]) + ends[4]
 
 
-@torch.jit.script
 def euler(
     x: Tensor,
     whens: Tensor,
@@ -55,4 +54,8 @@ def euler(
     return x
 
 
-__all__ = ["action_tokens", "euler"]
+euler_scripted = torch.jit.script(euler)
+"""For CPUs, as `robotrl.nets.transformer.run` is scripted."""
+
+
+__all__ = ["action_tokens", "euler", "euler_scripted"]

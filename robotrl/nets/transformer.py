@@ -96,7 +96,8 @@ class Transformer(nn.Module):
         Returns:
             What comes out `[B, T, dim]`, normed, and what later blocks can see.
         """
-        call = run if torch.is_grad_enabled() or watch is not None else _scripted
+        plain = torch.is_grad_enabled() or watch is not None or x.is_cuda
+        call = run if plain else _scripted
         out, keys, values = call(x, *self.inputs(seen, valid, x.shape[1]), watch)
         return out, Seen(keys, values, valid)
 
@@ -176,7 +177,8 @@ def run(
 
 
 _scripted = torch.jit.script(run)
-"""For acting, ADR 0014: with a dozen tokens the interpreter takes as long as the arithmetic."""
+"""For acting on a CPU, ADR 0014: with a dozen tokens the interpreter takes as long as the arithmetic. On a GPU a script
+fuses operations, so that its last bits would not be those of the same operations elsewhere."""
 
 
 def _mask(valid: Sequence[Tensor | None], lengths: Sequence[int]) -> Tensor | None:

@@ -148,6 +148,14 @@ def test_where_a_gaze_looks_follows_what_is_there_wherever_it_is():
     torch.testing.assert_close(watch[0][..., moved], watch[1])
 
 
+def test_a_gaze_is_attention_to_keys_and_values_of_all_places():
+    gaze, seen, asked = Gaze(3, (4, 4), 16, 2), torch.randn(2, 16, 3), torch.randn(2, 5, 16)
+    rows = gaze.norm(seen)
+    parts = (2.0 * gaze.ask(asked), gaze.key(rows), gaze.read(rows) + gaze.place(gaze.places))
+    found = F.scaled_dot_product_attention(*(part.unflatten(-1, (2, 8)).transpose(1, 2) for part in parts))
+    torch.testing.assert_close(gaze(seen, asked), gaze.out(found.transpose(1, 2).flatten(2)), atol=1e-5, rtol=1e-4)
+
+
 def test_sight_looks_at_pictures_of_any_size():
     for shape, grid in (((3, 64, 64), (16, 16)), ((3, 16, 16), (8, 8)), ((6, 48, 64), (12, 16))):
         sight = Sight(shape, 16, (8, 8, 8), 2)
