@@ -19,7 +19,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from robotrl.functional.flow import flow_times, guidance, integrate, noised, prefix_weights, velocity
+from robotrl.functional.flow import flow_times, guidance, integrate, noised, prefix_weights, step_times, velocity
+from robotrl.nets.flow import action_tokens, euler, euler_scripted
 from robotrl.nets.network import is_image
 from robotrl.nets.tokens import Glance, Words
 from robotrl.nets.transformer import Seen, Transformer, sinusoid
@@ -166,9 +167,7 @@ class VLA(ChunkPolicy):
         if forgetful:  # zero is the mean
             known = known * (torch.rand(rows, 1, device=known.device) >= self.vla.forget_body)
         body = self.body(known).unsqueeze(1)
-        parts, valid = [body + self.kinds[1]], [torch.ones(rows, 1, dtype=torch.bool, device=body.device)]
-        tokens = own = body[:, :0]
-        there = valid[0][:, :0]
+        parts, tokens, own, there = [body + self.kinds[1]], body[:, :0], body[:, :0], None
         if self.vocabulary is not None and self.words is not None:
             words = self.known_words(obs[self.vla.instruction])
             if forgetful:
@@ -181,8 +180,11 @@ class VLA(ChunkPolicy):
             if own.shape[1]:
                 tokens = tokens + self.glances[name](pictures, own, watch)
             parts.append(self.sights[name](pictures, looks + body) + looks)
-            valid.append(valid[0].expand(-1, len(looks)))
-        return self.trunk(torch.cat([*parts, tokens], 1), (), torch.cat([*valid, there], 1))[1]
+        if there is None or bool(there.all()):  # as always for a single row: attention without a mask takes less time
+            valid = None
+        else:
+            valid = torch.cat([there.new_ones(rows, sum(part.shape[1] for part in parts)), there], 1)
+        return self.trunk(torch.cat([*parts, tokens], 1), (), valid)[1]
 
     def known_words(self, tokens: Tensor) -> Tensor:
         """Instructions `[B, length]` in words that training taught; of others one warning is given."""
@@ -203,12 +205,20 @@ class VLA(ChunkPolicy):
 
     def velocity(self, seen: Seen, x: Tensor, time: Tensor, watch: list[Tensor] | None = None) -> Tensor:
         """The flow `[B, h, A]` at scaled noisy actions `x [B, h, A]` and `time [B]`."""
-        return self.head(self.trunk(self.action_tokens(x, time), [seen], watch=watch)[0])
+        return self.head(self.trunk(self.action_tokens(x, self.when(time)), [seen], watch=watch)[0])
 
-    def action_tokens(self, x: Tensor, time: Tensor) -> Tensor:
+    def when(self, time: Tensor) -> Tensor:
+        """What action tokens are told of `time [B]`: `[B, 1, dim]`."""
+        return self.time_in(sinusoid(time, self.trunk.dim)).unsqueeze(1)
+
+    def action_tokens(self, x: Tensor, when: Tensor) -> Tensor:
         """Tokens `[B, h, dim]` of scaled noisy actions."""
-        when = self.time_in(sinusoid(time, self.trunk.dim)).unsqueeze(1)
-        return self.mix(self.action_in(x) + when) + self.steps + self.kinds[2]
+        return action_tokens(x, when, self._ends())
+
+    def _ends(self) -> list[Tensor]:
+        """What `robotrl.nets.flow` takes."""
+        place = self.steps + self.kinds[2]
+        return [*self.action_in.parameters(), *self.mix.parameters(), place, *self.head.parameters()]
 
     def logits_from(self, seen: Seen) -> Tensor:
         """Logits `[B, h, A, bins]` of every number of the chunk."""
@@ -264,8 +274,10 @@ class VLA(ChunkPolicy):
         noise = self.steps.new_zeros(rows, self.chunk_size, self.dim)
         if explore:
             noise = torch.randn_like(noise) * self.vla.temperature
+        steps = self.vla.flow_steps
         if previous is None or self.vla.real_time == "naive":
-            return integrate(lambda x, t: self.velocity(seen, x, t).float(), noise, self.vla.flow_steps)
+            loop, whens = euler if noise.is_cuda else euler_scripted, self.when(step_times(steps, noise.device))
+            return loop(noise, whens, self._ends(), *self.trunk.inputs([seen], None, self.chunk_size))
         old = self.scaling(previous)
         weight = prefix_weights(self.chunk_size, self.delay, self.chunk_size - self.execute_steps).to(old.device)
 
@@ -281,7 +293,7 @@ class VLA(ChunkPolicy):
                 (change,) = torch.autograd.grad(end, x, (weight[:, None] * (old - end)).detach())
             return flow.detach() - pull * change
 
-        return integrate(pulled, noise, self.vla.flow_steps)
+        return integrate(pulled, noise, steps)
 
     def no_extras(self, count: int) -> Extras:
         """See `ChunkPolicy.no_extras`."""

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from robotrl.functional.flow import flow_times, noised, shifted, velocity
+from robotrl.functional.flow import euler_step, flow_times, noised, shifted, step_times, velocity
 from robotrl.nets.autoencoder import Autoencoder, patches, unpatched
 from robotrl.nets.transformer import Seen, sinusoid
 from robotrl.policies.chunks import Error
@@ -123,7 +123,11 @@ class WAM(VLA):
             now: the present latents `[..., 1, places, D]`.
             many: noise levels of actions an observation.
         """
-        tokens, ahead = self.action_tokens(x, time), self.future_tokens(z, time_f, now)
+        tokens = self.action_tokens(x, self.when(time))
+        return self._flows(seen, tokens, self.future_tokens(z, self.when_future(time_f), now), many)
+
+    def _flows(self, seen: Seen, tokens: Tensor, ahead: Tensor, many: int = 1) -> tuple[Tensor, Tensor]:
+        """As `flows`, from the tokens of actions and of the future."""
         if self.wam.mask == "none":
             out, _ = self.trunk(torch.cat([tokens, ahead], 1), [seen.repeat(many)])
             out, out_f = out.split([tokens.shape[1], ahead.shape[1]], 1)
@@ -131,13 +135,16 @@ class WAM(VLA):
             out, acted = self.trunk(tokens, [seen.repeat(many)])
             blocks = [seen, acted.first_of(many)] if self.wam.mask == "gigaworld" else [seen]
             out_f, _ = self.trunk(ahead, blocks)
-        return self.head(out), self.future_head(out_f).view(z.shape)
+        return self.head(out), self.future_head(out_f).unflatten(1, (-1, self.places))
 
-    def future_tokens(self, z: Tensor, time: Tensor, now: Tensor) -> Tensor:
+    def when_future(self, time: Tensor) -> Tensor:
+        """What tokens of the future are told of `time [B]`: `[B, 1, dim]`."""
+        return self.future_time(sinusoid(time, self.trunk.dim)).unsqueeze(1)
+
+    def future_tokens(self, z: Tensor, when: Tensor, now: Tensor) -> Tensor:
         """Tokens `[B, K * places, dim]` of a noisy future `z [B, K, places, D]`."""
-        when = self.future_time(sinusoid(time, self.trunk.dim))[:, None, None]
         tokens = self.future_in(torch.cat([z, now.expand_as(z)], -1))
-        return (self.future_mix(tokens + when) + self.future_place).flatten(1, 2)
+        return (self.future_mix(tokens + when.unsqueeze(1)) + self.future_place).flatten(1, 2)
 
     def tokens_of_pictures(self, pictures: Tensor) -> Tensor:
         """Latents `[B, K, places, D]` of uint8 pictures `[B, K, C, H, W]`, without a gradient."""
@@ -170,13 +177,14 @@ class WAM(VLA):
         if explore:
             x = torch.randn_like(x) * self.vla.temperature
         z = torch.randn(rows, len(self.future_steps), *now.shape[2:], device=x.device) * float(explore)
-        for step in range(steps):
-            time = torch.full((rows,), 1.0 - step / steps, device=x.device)
-            time_f = shifted(time, self.wam.future_shift)
-            after = shifted(torch.tensor(1.0 - (step + 1) / steps), self.wam.future_shift)
-            flow, flow_f = self.flows(seen, x, time, z, time_f, now)
-            x = x - flow.float() / steps
-            z = z - flow_f.float() * (time_f - after)[:, None, None, None]
+        times = step_times(steps, x.device)
+        times_f = shifted(times, self.wam.future_shift)
+        lengths = times_f - shifted(times - 1.0 / steps, self.wam.future_shift)
+        whens, whens_f = self.when(times), self.when_future(times_f)
+        for when, when_f, length in zip(whens, whens_f, lengths, strict=True):
+            flow, flow_f = self._flows(seen, self.action_tokens(x, when), self.future_tokens(z, when_f, now))
+            x = euler_step(x, flow.float(), steps)
+            z = z - flow_f.float() * length
         return self.scaling.inverse(x), z
 
 

@@ -32,6 +32,11 @@ def velocity(data: Tensor, noise: Tensor) -> Tensor:
     return noise - data
 
 
+def step_times(steps: int, device: torch.device | None = None) -> Tensor:
+    """The times `[steps]` at which `integrate` asks for velocities."""
+    return torch.tensor([1.0 - step / steps for step in range(steps)], device=device)
+
+
 def integrate(field: Callable[[Tensor, Tensor], Tensor], noise: Tensor, steps: int) -> Tensor:
     """Euler's method from `noise [B, ...]` at time 1 to data at time 0.
 
@@ -41,10 +46,14 @@ def integrate(field: Callable[[Tensor, Tensor], Tensor], noise: Tensor, steps: i
         steps: of equal length.
     """
     x = noise
-    for step in range(steps):
-        time = torch.full((len(x),), 1.0 - step / steps, device=x.device)
-        x = x - field(x, time) / steps
+    for time in step_times(steps, x.device):
+        x = euler_step(x, field(x, time.expand(len(x))), steps)
     return x
+
+
+def euler_step(x: Tensor, flow: Tensor, steps: int) -> Tensor:
+    """One of `steps` equal steps from time 1 to 0 along the velocity `flow`."""
+    return torch.sub(x, flow, alpha=1.0 / steps)
 
 
 def shifted(time: Tensor, shift: float) -> Tensor:
@@ -74,4 +83,7 @@ def guidance(time: Tensor, most: float = 5.0) -> Tensor:
     return (t / s.clamp(min=1e-6) * (t.square() + s.square()) / t.square().clamp(min=1e-6)).clamp(max=most)
 
 
-__all__ = ["flow_times", "guidance", "integrate", "noised", "prefix_weights", "shifted", "velocity"]
+__all__ = [
+    "euler_step", "flow_times", "guidance", "integrate", "noised", "prefix_weights", "shifted", "step_times",
+    "velocity",
+]  # fmt: skip

@@ -36,9 +36,10 @@ class Words(nn.Module):
 
         L is the length of the longest instruction.
         """
-        length = max(1, int((words != 0).any(0).nonzero().max()) + 1) if bool((words != 0).any()) else 1
+        there = words != 0
+        length = max((place for place, used in enumerate(there.any(0).tolist(), 1) if used), default=1)
         own = F.embedding(words[:, :length], self.word)
-        return own + self.place[:length], own, words[:, :length] != 0
+        return own + self.place[:length], own, there[:, :length]
 
 
 class Glance(nn.Module):
@@ -77,7 +78,7 @@ class Glance(nn.Module):
         """
         colours = F.adaptive_avg_pool2d(pictures, self.grid).flatten(2).transpose(1, 2)
         colours = COLOUR * (colours - colours.mean(1, keepdim=True))
-        weight = _looking(SHARP * self.ask(words), self.key, self.features(colours), self.heads, watch)
+        weight = _looking(SHARP * self.ask(words), self.key.weight, self.features(colours), self.heads, watch)
         found = torch.cat([weight @ self.places.to(weight.dtype), weight @ colours.to(weight.dtype)], -1)
         return self.what(found.unflatten(1, (self.heads, -1)).transpose(1, 2).flatten(2))
 
@@ -114,9 +115,10 @@ class Gaze(nn.Module):
             watch: gets the attention `[B, heads, T, places]`.
         """
         seen = self.norm(seen)
-        weight = _looking(2.0 * self.ask(asked), self.key, seen, self.heads, watch)
-        read = _by_head(weight @ seen.to(weight.dtype), self.read, self.heads)
-        return self.out(read + _by_head(weight @ self.places.to(weight.dtype), self.place, self.heads))
+        weight = _looking(2.0 * self.ask(asked), self.key.weight, seen, self.heads, watch)
+        found = torch.cat([weight @ seen.to(weight.dtype), weight @ self.places.to(weight.dtype)], -1)
+        layers = torch.cat([self.read.weight, self.place.weight], 1)
+        return self.out(_by_head(found, layers, self.read.bias + self.place.bias, self.heads))
 
 
 class Sight(nn.Module):
@@ -150,24 +152,27 @@ class Sight(nn.Module):
         return found
 
 
-def _looking(q: Tensor, key: nn.Linear, seen: Tensor, heads: int, watch: list[Tensor] | None) -> Tensor:
-    """Attention `[B, heads * T, places]` of `q [B, T, heads * width]` to the keys of `seen [B, places, features]`.
+def _looking(q: Tensor, key: Tensor, seen: Tensor, heads: int, watch: list[Tensor] | None) -> Tensor:
+    """Attention `[B, heads * T, places]` of `q [B, T, heads * width]` to what `key` makes of `seen [B, places, in]`.
 
-    A few tokens look at many places, so the keys' matrix is multiplied with the tokens, not with the places. (A bias of
-    the keys would not change the attention.) The same is done with values, see `_by_head`.
+    A few tokens look at many places, so the keys' matrix `[heads * width, in]` is multiplied with the tokens, not with
+    the places. (A bias of the keys would not change the attention.) The same is done with values, see `_by_head`.
     """
-    q = q.unflatten(-1, (heads, -1))
-    asked = torch.einsum("bthw,hwf->bhtf", q / math.sqrt(q.shape[-1]), key.weight.unflatten(0, (heads, -1)))
-    weight = torch.softmax(asked.flatten(1, 2) @ seen.to(asked.dtype).transpose(1, 2), -1).to(asked.dtype)
+    b, t, d = q.shape
+    q = (q / math.sqrt(d // heads)).view(b * t, heads, -1).transpose(0, 1)
+    asked = torch.bmm(q, key.view(heads, d // heads, -1)).view(heads, b, t, -1).transpose(0, 1).flatten(1, 2)
+    weight = torch.softmax(torch.bmm(asked, seen.to(asked.dtype).transpose(1, 2)), -1).to(asked.dtype)
     if watch is not None:
         watch.append(weight.float().unflatten(1, (heads, -1)))
     return weight
 
 
-def _by_head(x: Tensor, layer: nn.Linear, heads: int) -> Tensor:
+def _by_head(x: Tensor, weight: Tensor, bias: Tensor, heads: int) -> Tensor:
     """Each head's share of a layer's outputs for its own rows: `[B, heads * T, in]` to `[B, T, out]`."""
-    x, weight = x.unflatten(1, (heads, -1)), layer.weight.unflatten(0, (heads, -1))
-    return torch.einsum("bhti,hwi->bthw", x, weight).flatten(2) + layer.bias
+    b, inputs = len(x), x.shape[2]
+    x = x.view(b, heads, -1, inputs).transpose(0, 1).flatten(1, 2)
+    out = torch.bmm(x, weight.view(heads, -1, inputs).transpose(1, 2))
+    return out.view(heads, b, -1, out.shape[-1]).permute(1, 2, 0, 3).flatten(2) + bias
 
 
 def _places(height: int, width: int) -> Tensor:

@@ -43,26 +43,21 @@ class Seen:
 
 
 class Layer(nn.Module):
-    """Attention and a two-layer MLP, each behind a layer norm and added to what came in."""
+    """Weights of attention and of a two-layer MLP, each behind a layer norm and added to what came in.
 
-    def __init__(self, dim: int, heads: int) -> None:
+    `project` and `finish` use them: functions, since a stack of layers is scripted as a whole (`run`).
+    """
+
+    def __init__(self, dim: int) -> None:
         super().__init__()
-        self.heads = heads
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
         self.up, self.down = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
 
-    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values `[B, heads, T, width]` of `x [B, T, dim]`."""
-        b, t, d = x.shape
-        parts = self.qkv(self.norm1(x)).view(b, t, 3 * self.heads, d // self.heads).transpose(1, 2)
-        q, k, v = parts.split(self.heads, 1)
-        return q, k, v
-
-    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
-        """The layer's output, from `attended [B, heads, T, width]`."""
-        x = x + self.out(attended.transpose(1, 2).flatten(2))
-        return x + self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh"))
+    def weights(self) -> list[Tensor]:
+        """Weight and bias of each part, in the order in which they are used."""
+        parts = (self.norm1, self.qkv, self.out, self.norm2, self.up, self.down)
+        return [tensor for part in parts for tensor in (part.weight, part.bias)]
 
 
 class Transformer(nn.Module):
@@ -77,7 +72,7 @@ class Transformer(nn.Module):
     def __init__(self, dim: int, layers: int, heads: int) -> None:
         super().__init__()
         self.dim, self.heads = dim, heads
-        self.layers = nn.ModuleList(Layer(dim, heads) for _ in range(layers))
+        self.layers = nn.ModuleList(Layer(dim) for _ in range(layers))
         self.norm = nn.LayerNorm(dim)
         for name, parameter in self.named_parameters():
             if parameter.dim() == 2:
@@ -101,17 +96,19 @@ class Transformer(nn.Module):
         Returns:
             What comes out `[B, T, dim]`, normed, and what later blocks can see.
         """
-        mask = _mask([*(block.valid for block in seen), valid], [*(b.keys[0].shape[2] for b in seen), x.shape[1]])
-        keys, values = [], []
-        for number, layer in enumerate(self.layers):
-            assert isinstance(layer, Layer)
-            q, k, v = layer.project(x)
-            keys.append(k)
-            values.append(v)
-            all_k = torch.cat([*(block.keys[number] for block in seen), k], 2) if seen else k
-            all_v = torch.cat([*(block.values[number] for block in seen), v], 2) if seen else v
-            x = layer.finish(x, attend(q, all_k, all_v, mask, watch))
-        return self.norm(x), Seen(keys, values, valid)
+        plain = torch.is_grad_enabled() or watch is not None or x.is_cuda
+        call = run if plain else _scripted
+        out, keys, values = call(x, *self.inputs(seen, valid, x.shape[1]), watch)
+        return out, Seen(keys, values, valid)
+
+    def inputs(
+        self, seen: Sequence[Seen], valid: Tensor | None, length: int
+    ) -> tuple[list[list[Tensor]], int, list[list[Tensor]], list[list[Tensor]], Tensor | None]:
+        """What `run` takes beside a block of `length` tokens, see `forward`."""
+        layers = [layer.weights() for layer in self.layers if isinstance(layer, Layer)]
+        mask = _mask([*(block.valid for block in seen), valid], [*(b.keys[0].shape[2] for b in seen), length])
+        keys, values = [block.keys for block in seen], [block.values for block in seen]
+        return [*layers, [self.norm.weight, self.norm.bias]], self.heads, keys, values, mask
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, watch: list[Tensor] | None = None) -> Tensor:
@@ -129,6 +126,59 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, watch: l
     if watch is not None:
         watch.append(weight.float())
     return weight.to(v.dtype) @ v
+
+
+def project(x: Tensor, weights: list[Tensor], heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """A layer's queries, keys and values `[B, heads, T, width]` of `x [B, T, dim]`."""
+    b, t, d = x.shape
+    x = F.linear(F.layer_norm(x, [d], weights[0], weights[1]), weights[2], weights[3])
+    q, k, v = x.view(b, t, 3 * heads, d // heads).transpose(1, 2).split(heads, 1)
+    return q, k, v
+
+
+def finish(x: Tensor, attended: Tensor, weights: list[Tensor]) -> Tensor:
+    """A layer's output, from `attended [B, heads, T, width]`."""
+    x = x + F.linear(attended.transpose(1, 2).flatten(2), weights[4], weights[5])
+    inner = F.linear(F.layer_norm(x, x.shape[-1:], weights[6], weights[7]), weights[8], weights[9])
+    return x + F.linear(F.gelu(inner, approximate="tanh"), weights[10], weights[11])
+
+
+def run(
+    x: Tensor,
+    weights: list[list[Tensor]],
+    heads: int,
+    keys: list[list[Tensor]],
+    values: list[list[Tensor]],
+    mask: Tensor | None,
+    watch: list[Tensor] | None = None,
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """All layers and the last norm: what comes out, and the block's own keys and values of each layer.
+
+    Args:
+        x: as in `Transformer.forward`.
+        weights: of each layer, then of the last norm.
+        heads: of the attention.
+        keys: of each block that is seen, of each layer.
+        values: the same.
+        mask: see `attend`.
+        watch: as in `Transformer.forward`.
+    """
+    own_keys: list[Tensor] = []
+    own_values: list[Tensor] = []
+    for number, layer in enumerate(weights[:-1]):
+        q, k, v = project(x, layer, heads)
+        own_keys.append(k)
+        own_values.append(v)
+        if len(keys) > 0:
+            k = torch.cat([block[number] for block in keys] + [k], 2)
+            v = torch.cat([block[number] for block in values] + [v], 2)
+        x = finish(x, attend(q, k, v, mask, watch), layer)
+    return F.layer_norm(x, x.shape[-1:], weights[-1][0], weights[-1][1]), own_keys, own_values
+
+
+_scripted = torch.jit.script(run)
+"""For acting on a CPU, ADR 0014: with a dozen tokens the interpreter takes as long as the arithmetic. On a GPU a script
+fuses operations, so that its last bits would not be those of the same operations elsewhere."""
 
 
 def _mask(valid: Sequence[Tensor | None], lengths: Sequence[int]) -> Tensor | None:
@@ -150,4 +200,4 @@ def sinusoid(x: Tensor, dim: int, longest: float = 4.0, shortest: float = 4e-3) 
     return torch.cat([angle.sin(), angle.cos()], -1)
 
 
-__all__ = ["Layer", "Seen", "Transformer", "attend", "sinusoid"]
+__all__ = ["Layer", "Seen", "Transformer", "attend", "finish", "project", "run", "sinusoid"]

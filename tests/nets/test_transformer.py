@@ -2,7 +2,7 @@ import torch
 from torch.nn import functional as F
 
 from robotrl.nets.tokens import Gaze, Glance, Sight, Words
-from robotrl.nets.transformer import Transformer, attend, sinusoid
+from robotrl.nets.transformer import Transformer, attend, finish, project, sinusoid
 
 
 def trunk():
@@ -13,8 +13,8 @@ def trunk():
 def whole(net, x, allowed):
     """One pass over all tokens with a mask `[T, T]` of what a row may see: the slow way to say the same."""
     for layer in net.layers:
-        q, k, v = layer.project(x)
-        x = layer.finish(x, F.scaled_dot_product_attention(q, k, v, attn_mask=allowed))
+        q, k, v = project(x, layer.weights(), net.heads)
+        x = finish(x, F.scaled_dot_product_attention(q, k, v, attn_mask=allowed), layer.weights())
     return net.norm(x)
 
 
@@ -26,6 +26,33 @@ def test_block_by_block_is_one_pass_with_a_block_causal_mask():
     out_b, seen_b = net(b, [seen_a])
     out_c, _ = net(c, [seen_a, seen_b])
     torch.testing.assert_close(torch.cat([out_a, out_b, out_c], 1), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_layer_is_what_its_modules_say():
+    net, x = trunk(), torch.randn(2, 5, 16)
+    for parameter in net.parameters():  # norms and biases are not as they were made
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    expected = x
+    for layer in net.layers:
+        q, k, v = layer.qkv(layer.norm1(expected)).unflatten(-1, (3, 2, 8)).permute(2, 0, 3, 1, 4)
+        expected = expected + layer.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        expected = expected + layer.down(F.gelu(layer.up(layer.norm2(expected)), approximate="tanh"))
+    torch.testing.assert_close(net(x)[0], net.norm(expected), atol=1e-5, rtol=1e-4)
+
+
+def test_without_a_gradient_the_same_comes_out_scripted_whatever_is_seen_and_masked():
+    net, a, b, valid = trunk(), torch.randn(2, 5, 16), torch.randn(2, 3, 16), torch.rand(2, 5) > 0.3
+    valid[:, 0] = True
+    for mask in (None, valid):
+        out_a, seen = net(a, (), mask)
+        out_b, own = net(b, [seen, seen])
+        with torch.no_grad():
+            for _ in range(3):  # scripts are optimised after a few calls
+                scripted_a, scripted_seen = net(a, (), mask)
+                scripted_b, scripted_own = net(b, [scripted_seen, scripted_seen])
+        torch.testing.assert_close((scripted_a, scripted_b), (out_a, out_b), atol=1e-5, rtol=1e-4)
+        found, expected = scripted_own.keys + scripted_own.values, own.keys + own.values
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_a_block_may_be_left_out_of_what_another_sees():
@@ -119,6 +146,14 @@ def test_where_a_gaze_looks_follows_what_is_there_wherever_it_is():
     gaze(seen, asked, watch)
     gaze(seen[:, moved], asked, watch)
     torch.testing.assert_close(watch[0][..., moved], watch[1])
+
+
+def test_a_gaze_is_attention_to_keys_and_values_of_all_places():
+    gaze, seen, asked = Gaze(3, (4, 4), 16, 2), torch.randn(2, 16, 3), torch.randn(2, 5, 16)
+    rows = gaze.norm(seen)
+    parts = (2.0 * gaze.ask(asked), gaze.key(rows), gaze.read(rows) + gaze.place(gaze.places))
+    found = F.scaled_dot_product_attention(*(part.unflatten(-1, (2, 8)).transpose(1, 2) for part in parts))
+    torch.testing.assert_close(gaze(seen, asked), gaze.out(found.transpose(1, 2).flatten(2)), atol=1e-5, rtol=1e-4)
 
 
 def test_sight_looks_at_pictures_of_any_size():

@@ -5,8 +5,10 @@ import warnings
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from robotrl.collect import Collector
+from robotrl.functional.flow import integrate
 from robotrl.policies import build_policy
 from robotrl.policies.config import PolicyConfig
 from robotrl.policies.io import load_policy, save_policy
@@ -84,12 +86,38 @@ def test_actions_behind_an_episodes_end_do_not_count():
     assert not error.valid[3:].any()
 
 
+class Norms(TorchDispatchMode):
+    """Counts the tokens of each layer norm, also of those that scripts make."""
+
+    def __init__(self):
+        super().__init__()
+        self.tokens = []
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        if operation is torch.ops.aten.native_layer_norm.default:
+            self.tokens.append(args[0].shape[1])
+        return operation(*args, **(kwargs or {}))
+
+
 def test_the_prefix_is_computed_once_a_chunk():
-    policy, calls = vla(), []
-    forward = policy.trunk.forward
-    policy.trunk.forward = lambda x, *args, **words: (calls.append(x.shape[1]), forward(x, *args, **words))[1]
-    policy.infer(observation(2), None, explore=False)
-    assert calls == [1 + 6 + 2, *[5] * 10]  # body, six words, two tokens of the camera; then the chunk, ten times
+    policy = vla()
+    passes = [1 + 6 + 2, *[5] * 10]  # body, six words, two tokens of the camera; then the chunk, ten times
+    with Norms() as norms:
+        policy.infer(observation(2), None, explore=False)
+    places, *tokens = norms.tokens  # those of the camera, then two norms for each of two layers, and the last
+    assert places == 8 * 8
+    assert tokens == [count for count in passes for _ in range(5)]
+
+
+@pytest.mark.parametrize("words", [6, 4])
+def test_all_steps_at_once_are_eulers_method_on_the_velocity(words):
+    policy, obs = vla(), observation(3)
+    obs["instruction"][0, words:] = 0
+    with torch.no_grad():
+        seen = policy.prefix(obs)
+        assert (seen.valid is None) == (words == 6)  # a mask is made where an instruction is shorter than another
+        found = integrate(lambda x, t: policy.velocity(seen, x, t), torch.zeros(3, 5, 2), 10)
+        torch.testing.assert_close(policy.sample(seen, None, explore=False), found, atol=1e-5, rtol=1e-4)
 
 
 def test_the_proprioception_to_come_is_predicted_while_it_learns():
