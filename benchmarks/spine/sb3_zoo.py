@@ -2,7 +2,8 @@
 
 The settings are those of `hyperparams/ppo.yml` in DLR-RM/rl-baselines3-zoo at commit 22e3ff2 (2026-04-23), ids `-v4`:
 one environment, observations and rewards normalised by `VecNormalize`, whose discount is the learner's where the zoo
-sets one. Ant has no tuned settings there: Stable-Baselines3's defaults with normalisation, as the zoo runs it.
+sets one. Walker2d keeps Stable-Baselines3's own network there. Ant has no tuned settings: Stable-Baselines3's defaults
+with normalisation, as the zoo runs it.
 
 Every `--eval-every` env steps the deterministic policy plays `--episodes` episodes in an environment of its own, with
 the normaliser's statistics frozen; episode i always starts from the same seed. The training clock stands still then.
@@ -50,7 +51,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "Walker2d": {
         "batch_size": 32, "n_steps": 512, "gamma": 0.99, "learning_rate": 5.05041e-05, "ent_coef": 0.000585045,
         "clip_range": 0.1, "n_epochs": 20, "gae_lambda": 0.95, "max_grad_norm": 1.0, "vf_coef": 0.871923,
-        "policy_kwargs": _WIDE_RELU,
     },
     "Ant": {},
     "Humanoid": {
