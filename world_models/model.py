@@ -117,7 +117,7 @@ class WorldModel(nn.Module):
         state = deter, stoch
         torch.cat(state, -1, out=features[0])
         for t in range(horizon):
-            action[t] = act(features[t])
+            action[t] = act(features[t].data)  # autograd need not know of what is written beside it later
             state = self.rssm.imagine_step(*state, action[t], core)
             torch.cat(state, -1, out=features[t + 1])
         return Dream(features, action)
