@@ -87,6 +87,10 @@ class RSSMPolicy(nn.Module):
         """Raw actions as the model takes them: `[..., A]`, one-hot where actions are discrete."""
         return raw if self.actions.continuous else nn.functional.one_hot(raw, self.actions.dim).float()
 
+    def raw(self, scaled: Tensor) -> Tensor:
+        """What `scaled` came from."""
+        return scaled if self.actions.continuous else scaled.argmax(-1)
+
     def sample(self, out: Tensor) -> Tensor:
         """Raw actions drawn from the actor's outputs: `[..., A]`, or indices `[...]`."""
         if self.actions.continuous:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from robotrl.functional.twohot import symexp_bins, two_hot_loss, two_hot_mean
-from robotrl.nets.normed import NormedMLP
+from robotrl.nets.normed import CHUNK, NormedMLP
 
 
 class TwoHotHead(nn.Module):
@@ -36,8 +36,9 @@ class TwoHotHead(nn.Module):
         return logits
 
     def mean(self, features: Tensor) -> Tensor:
-        """The predicted number `[...]`."""
-        return self.mean_of(self(features))
+        """The predicted number `[...]`; only some rows' logits are there at a time."""
+        parts = features.flatten(0, -2).split(CHUNK)
+        return torch.cat([self.mean_of(self(rows)) for rows in parts]).view(features.shape[:-1])
 
     def loss(self, features: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy `[...]` with the two-hot `target [...]`."""

@@ -100,8 +100,9 @@ class WorldModel(nn.Module):
         """Take in a sequence, see `Perception.observe`."""
         return self.perception.observe(obs, action, is_first, state)
 
+    @torch.no_grad()
     def imagine(self, deter: Tensor, stoch: Tensor, act: Act, horizon: int) -> Dream:
-        """Roll out without observations.
+        """Roll out without observations and without a gradient.
 
         Args:
             deter: `[B, D]`, where to begin.
@@ -109,12 +110,17 @@ class WorldModel(nn.Module):
             act: chooses the actions.
             horizon: H, steps.
         """
-        features, actions = [torch.cat([deter, stoch], -1)], []
-        for _ in range(horizon):
-            actions.append(act(features[-1]))
-            deter, stoch = self.rssm.imagine_step(deter, stoch, actions[-1])
-            features.append(torch.cat([deter, stoch], -1))
-        return Dream(torch.stack(features), torch.stack(actions))
+        dtype = torch.get_autocast_dtype(deter.device.type) if torch.is_autocast_enabled(deter.device.type) else None
+        core, width = self.rssm.core_weights(dtype), deter.shape[-1]
+        features = deter.new_empty(horizon + 1, len(deter), width + stoch.shape[-1], dtype=dtype)
+        action = deter.new_empty(horizon, len(deter), self.rssm.action_dim)
+        state = deter, stoch
+        torch.cat(state, -1, out=features[0])
+        for t in range(horizon):
+            action[t] = act(features[t].data)  # autograd need not know of what is written beside it later
+            state = self.rssm.imagine_step(*state, action[t], core)
+            torch.cat(state, -1, out=features[t + 1])
+        return Dream(features, action)
 
     def decode(self, features: Tensor) -> Obs:
         """The observations that features `[..., F]` stand for, in the env's units; images uint8."""

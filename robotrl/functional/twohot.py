@@ -74,25 +74,24 @@ class _TwoHotLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, target: Tensor, bins: Tensor) -> Tensor:
-        """`M logsumexp(logits)`, less the logits of each target's two bins by their weights."""
+        """Log-probabilities of each target's two bins by their weights, added up; less that."""
         target = target.clamp(bins[0], bins[-1])
         upper = torch.searchsorted(bins, target.contiguous()).clamp_(1, len(bins) - 1)
         low, high = bins[upper - 1], bins[upper]
         weight = (target - low) / (high - low)
-        total = torch.logsumexp(logits, -1)
-        ctx.save_for_backward(logits, total, upper, weight)
-        fitted = torch.lerp(logits.gather(-1, upper - 1), logits.gather(-1, upper), weight)
-        return total * target.shape[-1] - fitted.sum(-1)
+        log_probs = torch.log_softmax(logits, -1)
+        ctx.save_for_backward(log_probs, upper, weight)
+        return -torch.lerp(log_probs.gather(-1, upper - 1), log_probs.gather(-1, upper), weight).sum(-1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        """M times the softmax, less the targets."""
-        logits, total, upper, weight = ctx.saved_tensors
+        """That by the log-probabilities, two numbers a target, through the softmax."""
+        log_probs, upper, weight = ctx.saved_tensors
         grad = grad.unsqueeze(-1)
-        out = (logits - total.unsqueeze(-1)).exp_().mul_(grad * upper.shape[-1])
-        out.scatter_add_(-1, upper - 1, grad * (weight - 1.0))
-        return out.scatter_add_(-1, upper, -grad * weight), None, None
+        out = torch.zeros_like(log_probs)
+        out.scatter_add_(-1, upper - 1, grad * (weight - 1.0)).scatter_add_(-1, upper, -grad * weight)
+        return torch.ops.aten._log_softmax_backward_data(out, log_probs, -1, log_probs.dtype), None, None
 
 
 def two_hot_mean(logits: Tensor, bins: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ Differences from the paper's text are those of its reference implementation, and
 - A step here holds (obs, action, reward, next_obs); the model wants the reward that came *with* an observation. So the
   reward of the step before belongs to an observation, and an episode's last observation, which is no step's `obs`, is
   taken in by one more model step from the state before it, for all episodes that end in the batch at once.
-- Imagination runs without a gradient and actor and critic look at all its states in one pass: with REINFORCE the
-  gradients are the same.
+- Imagination runs without a gradient but for the actor's outputs, and the critic looks at all its states in one pass:
+  with REINFORCE the gradients are the same.
 """
 
 from __future__ import annotations
@@ -213,26 +213,26 @@ class Dreamer:
             losses = {name: torch.cat([loss, at_ends[name]]) for name, loss in losses.items()}
         return losses
 
-    @torch.no_grad()
     def _imagine(self, latents: Latents) -> tuple[Dream, Tensor]:
-        """From the states of the batch on, with the policy; also its raw actions `[H, N, ...]`."""
-        deter, stoch = latents.deter.flatten(0, 1), latents.stoch.flatten(0, 1)
+        """From the states of the batch on, with the policy; also the actor's outputs `[H, N, ...]`."""
+        deter, stoch = latents.deter.detach().flatten(0, 1), latents.stoch.detach().flatten(0, 1)
         if self.config.imagine_share < 1.0:
             count = max(1, int(self.config.imagine_share * len(deter)))
             chosen = torch.randperm(len(deter), device=deter.device)[:count]
             deter, stoch = deter[chosen], stoch[chosen]
-        raw = []
+
+        outputs = []
 
         def act(features: Tensor) -> Tensor:
-            raw.append(self.policy.sample(self.policy.actor(features)))
-            return self.policy.scaled(raw[-1])
+            with torch.enable_grad():
+                outputs.append(self.policy.actor(features))
+            return self.policy.scaled(self.policy.sample(outputs[-1]))
 
-        dream = self.model.imagine(deter, stoch, act, self.config.horizon)
-        return dream, torch.stack(raw)
+        return self.model.imagine(deter, stoch, act, self.config.horizon), torch.stack(outputs)
 
     def _behaviour_losses(self, imagined: tuple[Dream, Tensor]) -> tuple[dict[str, Tensor], Metrics, Tensor]:
         """Actor and critic in imagination (eq. 7 to 11); also the returns of the first states, `[N]`."""
-        (dream, raw), c = imagined, self.config
+        (dream, out), c = imagined, self.config
         features = dream.features
         logits = self.critic(features)
         with torch.no_grad():
@@ -245,7 +245,7 @@ class Dreamer:
             scale = (self._range[1] - self._range[0]).clamp(min=1.0)
             advantage = (returns - value[:-1]) / scale
             slow = self.slow_critic.mean(features[:-1])
-        log_prob, entropy = self.policy.log_prob_and_entropy(self.policy.actor(features[:-1]), raw)
+        log_prob, entropy = self.policy.log_prob_and_entropy(out, self.policy.raw(dream.action))
         losses = {
             "policy": -weight * (log_prob * advantage + c.entropy_coef * entropy),
             "value": weight * self.critic.loss_of(logits[:-1], returns, slow),

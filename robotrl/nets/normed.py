@@ -13,8 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import linear
 
 EPS = 1e-4
+CHUNK = 2048
+"""Rows that pass through a net together on a CPU, so that what lies between its layers stays in the cache."""
 _TRUNCATED = 1.1368
 """1 / the deviation of a standard normal that is cut at two deviations."""
 
@@ -57,7 +60,11 @@ class NormedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer over the last axis."""
-        return normed_silu(self.linear(x), self.norm)
+        return _layers(x, self.parameters_in_order(), 1)
+
+    def parameters_in_order(self) -> list[Tensor]:
+        """Weight, bias and the norm's scale."""
+        return [self.linear.weight, self.linear.bias, self.norm]
 
 
 class NormedMLP(nn.Module):
@@ -79,13 +86,17 @@ class NormedMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the net over the last axis."""
+        parameters: list[Tensor] = []
         for layer in self.hidden:
-            x = layer(x)
-        return x if self.out is None else self.out(x)
+            assert isinstance(layer, NormedLinear)
+            parameters += layer.parameters_in_order()
+        if self.out is not None:
+            parameters += [self.out.weight, self.out.bias]
+        return _layers(x, parameters, len(self.hidden))
 
 
 class BlockLinear(nn.Module):
-    """A linear layer whose matrix is block-diagonal, with inputs that every block sees besides its own.
+    """Weights and biases of a linear layer whose matrix is block-diagonal, but for inputs that every block sees.
 
     Args:
         in_dim: inputs of one block, the shared ones included, if there are any; else of all blocks together.
@@ -105,65 +116,145 @@ class BlockLinear(nn.Module):
         if self.shared is not None:
             init_linear(self.shared.data, own + shared)
 
-    def forward(self, x: Tensor, shared: Tensor | None = None) -> Tensor:
-        """`[blocks, B, in / blocks]`, and `[B, shared]` if there are shared inputs, to `[blocks, B, out / blocks]`."""
-        start = self.bias
-        if self.shared is not None:
-            assert shared is not None
-            of_all = torch.mm(shared, self.shared).unflatten(-1, (x.shape[0], -1)).transpose(0, 1)
-            start = of_all + start
-        return torch.baddbmm(start, x, self.weight)
+
+def _layers(x: Tensor, parameters: list[Tensor], layers: int) -> Tensor:
+    """`layers` layers of three parameters each, and perhaps a plain one of two, over the last axis of `x`."""
+    if x.is_cuda:
+        for i in range(0, 3 * layers, 3):
+            x = normed_silu(linear(x, parameters[i], parameters[i + 1]), parameters[i + 2])
+        return linear(x, *parameters[3 * layers :]) if len(parameters) > 3 * layers else x
+    flat = x.reshape(-1, x.shape[-1])
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else parameters[0].dtype
+    if torch.is_grad_enabled():
+        out: Tensor = _Layers.apply(flat, layers, dtype, *parameters)
+    else:
+        out = _run(flat, parameters, layers, CHUNK, dtype, keep=False)[0]
+    return out.view(*x.shape[:-1], out.shape[-1])
 
 
 def normed_silu(x: Tensor, scale: Tensor) -> Tensor:
     """RMSNorm over the last axis, in float32 at least, then SiLU."""
-    if x.is_cuda or x.dtype == torch.float64:
-        return nn.functional.silu(nn.functional.rms_norm(x, scale.shape, scale, EPS))
-    x = x.float()
-    if torch.is_grad_enabled():
-        result: Tensor = _NormedSilu.apply(x, scale)
-    else:
-        result = _normed_silu(x, scale)[0]
-    return result
+    x = x if x.dtype == torch.float64 else x.float()
+    return nn.functional.silu(nn.functional.rms_norm(x, scale.shape, scale, EPS))
 
 
-class _NormedSilu(torch.autograd.Function):
-    """One node instead of nine: on a CPU, PyTorch's RMSNorm is put together from small operations."""
+class _Layers(torch.autograd.Function):
+    """A whole net as one node. PyTorch has no RMSNorm of its own on a CPU, and its nodes take as long as small nets."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor) -> Tensor:
-        """See `normed_silu`."""
-        out, *kept = _normed_silu(x, scale)
-        ctx.save_for_backward(*kept, scale)
+    def forward(ctx: Any, x: Tensor, layers: int, dtype: torch.dtype, *parameters: Tensor) -> Tensor:
+        """See `_layers`; `dtype` is of the matrix products."""
+        out, *kept = _run(x, list(parameters), layers, CHUNK, dtype, keep=True)
+        ctx.save_for_backward(x, *parameters, *kept)
+        ctx.layers, ctx.dtype = layers, dtype
         return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        """By `x` and by `scale`."""
-        by_x, by_scale = _normed_silu_back(grad, *ctx.saved_tensors)
-        return by_x, by_scale
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """By `x`, if asked for, and by each parameter."""
+        count = len(ctx.needs_input_grad) - 3
+        x, saved = ctx.saved_tensors[0], list(ctx.saved_tensors[1:])
+        to_x = ctx.needs_input_grad[0]
+        by_x, into = _pull(grad, x, saved[:count], saved[count:], ctx.layers, CHUNK, ctx.dtype, to_x)
+        return (by_x if to_x else None, None, None, *into)
+
+
+def eps_like(weight: Tensor, eps: float = EPS) -> Tensor:
+    """`EPS [1]` for `normed_silu_run` with weights like this one: a number would become a tensor at each use."""
+    return torch.full([1], eps, dtype=weight.dtype, device=weight.device)
 
 
 @torch.jit.script
-def _normed_silu(x: Tensor, scale: Tensor, eps: float = EPS) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The result; for its gradient: `x` of root mean square 1, the same times `scale`, and what `x` was scaled by."""
+def normed_silu_run(x: Tensor, scale: Tensor, eps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """`normed_silu`; for its gradient: `x` with a root mean square of 1, and what it was scaled by for that."""
     norm = torch.linalg.vector_norm(x, 2.0, [-1], True)
-    inverse = torch.rsqrt((norm * norm).div_(x.shape[-1]).add_(eps))
+    inverse = torch.addcmul(eps, norm, norm, value=1.0 / x.shape[-1]).rsqrt_()
     unit = x * inverse
-    scaled = unit * scale
-    return torch.nn.functional.silu(scaled), unit, scaled, inverse
+    return torch.ops.aten.silu_(unit * scale), unit, inverse
 
 
 @torch.jit.script
-def _normed_silu_back(
-    grad: Tensor, unit: Tensor, scaled: Tensor, inverse: Tensor, scale: Tensor
-) -> tuple[Tensor, Tensor]:
-    g = torch.ops.aten.silu_backward(grad, scaled)
-    by_scale = (g * unit).reshape(-1, scale.numel()).sum(0)
-    g.mul_(scale)
-    along = (g * unit).mean([-1], keepdim=True)
-    return g.sub_(unit * along).mul_(inverse), by_scale
+def normed_silu_pull(grad: Tensor, unit: Tensor, inverse: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """By `x`, and, for each row, by `scale`."""
+    g = torch.ops.aten.silu_backward(grad, unit * scale)
+    by_scale = g * unit
+    along = torch.mv(by_scale, scale).unsqueeze(-1)
+    return g.mul_(scale).addcmul_(unit, along, value=-1.0 / scale.numel()).mul_(inverse), by_scale
 
 
-__all__ = ["BlockLinear", "Linear", "NormedLinear", "NormedMLP", "init_linear", "normed_silu"]
+@torch.jit.script
+def _run(
+    x: Tensor,
+    parameters: list[Tensor],
+    layers: int,
+    chunk: int,
+    dtype: torch.dtype,
+    keep: bool,  # noqa: FBT001  # scripts know no keyword-only booleans
+) -> list[Tensor]:
+    """The outputs; if asked to keep them, then of each chunk of rows and layer: unit, inverse and result."""
+    plain, full = len(parameters) > 3 * layers, parameters[0].dtype
+    width = parameters[-2 if plain else -3].shape[0]
+    out = torch.empty([x.shape[0], width], dtype=dtype if plain else full, device=x.device)
+    kept = [out]
+    weights = [p.to(dtype) for p in parameters]
+    eps = eps_like(parameters[0])
+    for start in range(0, x.shape[0], chunk):
+        count = min(chunk, x.shape[0] - start)
+        h = x.narrow(0, start, count).to(dtype)
+        for i in range(0, 3 * layers, 3):
+            h, unit, inverse = normed_silu_run(linear(h, weights[i], weights[i + 1]).to(full), parameters[i + 2], eps)
+            h = h.to(dtype)
+            if keep:
+                kept += [unit, inverse, h]
+        if plain:
+            torch.addmm(weights[-1], h, weights[-2].t(), out=out.narrow(0, start, count))
+        else:
+            out.narrow(0, start, count).copy_(h)
+    return kept
+
+
+@torch.jit.script
+def _pull(
+    grad: Tensor,
+    x: Tensor,
+    parameters: list[Tensor],
+    kept: list[Tensor],
+    layers: int,
+    chunk: int,
+    dtype: torch.dtype,
+    to_x: bool,  # noqa: FBT001  # scripts know no keyword-only booleans
+) -> tuple[Tensor, list[Tensor]]:
+    """By `x` (nothing sensible, unless asked for) and by each parameter."""
+    into = [torch.zeros_like(p) for p in parameters]
+    by_x = torch.empty_like(x) if to_x else grad
+    weights, full = [p.to(dtype) for p in parameters], parameters[0].dtype
+    for start in range(0, x.shape[0], chunk):
+        count = min(chunk, x.shape[0] - start)
+        results = [x.narrow(0, start, count).to(dtype)]  # what each layer took in
+        first = start // chunk * 3 * layers
+        results += [kept[first + 3 * i + 2] for i in range(layers)]
+        g = grad.narrow(0, start, count)
+        if len(parameters) > 3 * layers:
+            product = g.to(dtype)
+            into[-2] += torch.mm(product.t(), results[-1])
+            into[-1] += g.sum(0)
+            g = torch.mm(product, weights[-2]).to(full)
+        for k in range(layers):
+            i = layers - 1 - k
+            g, by_scale = normed_silu_pull(g, kept[first + 3 * i], kept[first + 3 * i + 1], parameters[3 * i + 2])
+            product = g.to(dtype)
+            into[3 * i] += torch.mm(product.t(), results[i])
+            into[3 * i + 1] += g.sum(0)
+            into[3 * i + 2] += by_scale.sum(0)
+            if i > 0 or to_x:
+                g = torch.mm(product, weights[3 * i]).to(full)
+        if to_x:
+            by_x.narrow(0, start, count).copy_(g)
+    return by_x, into
+
+
+__all__ = [
+    "BlockLinear", "Linear", "NormedLinear", "NormedMLP", "init_linear", "normed_silu", "normed_silu_pull",
+    "normed_silu_run",
+]  # fmt: skip

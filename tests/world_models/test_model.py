@@ -10,7 +10,7 @@ from robotrl.nets.normed import NormedMLP
 from robotrl.types import ActionSpec, ArraySpec, EnvSpec, RobotRLError
 from robotrl.world_models import SIZES, Perception, WorldModel, model_size
 from robotrl.world_models.heads import TwoHotHead
-from robotrl.world_models.rssm import RSSM, UNIMIX, gated, kl_divergence, sample_latents
+from robotrl.world_models.rssm import RSSM, UNIMIX, kl_divergence
 
 WALKER = EnvSpec(
     "walker",
@@ -77,24 +77,6 @@ def test_nothing_from_before_an_episodes_start_reaches_it(model):
     other = model.observe(obs, torch.zeros(1, B, 6), first, model.perception.initial(B))
     assert torch.equal(one.deter, other.deter)
     assert torch.equal(one.logits, other.logits)
-
-
-def test_samples_are_one_hot_with_the_gradient_of_their_probabilities():
-    raw = torch.randn(50, 4, 3, requires_grad=True)
-    logits = torch.log_softmax(raw, -1)
-    sample = sample_latents(logits).unflatten(-1, (4, 3))
-    assert torch.equal(sample.detach().round().sum(-1), torch.ones(50, 4))
-    weights = torch.randn(50, 4, 3)
-    (got,) = torch.autograd.grad((sample * weights).sum(), raw, retain_graph=True)
-    (expected,) = torch.autograd.grad((logits.exp() * weights).sum(), raw)
-    torch.testing.assert_close(got, expected)
-
-
-def test_samples_follow_their_probabilities():
-    probs = torch.tensor([0.7, 0.2, 0.1])
-    torch.manual_seed(0)
-    share = sample_latents(probs.log().expand(20_000, 1, 3)).mean(0)
-    torch.testing.assert_close(share, probs, atol=0.015, rtol=0.0)
 
 
 def test_every_class_keeps_its_share_of_the_uniform(model):
@@ -165,21 +147,6 @@ def test_imagination_begins_where_it_is_told_and_takes_the_actions_it_is_given(m
     assert torch.equal(dream.features[0], torch.cat([state["deter"], state["stoch"]], -1))
 
 
-def test_the_cells_last_step_has_the_gradient_of_what_it_is_put_together_from():
-    torch.manual_seed(0)
-    deter, gates = torch.randn(5, 24, requires_grad=True), (3.0 * torch.randn(5, 4, 3, 6)).requires_grad_()
-    reset, candidate, update = gates.unbind(2)
-    moved = torch.tanh(torch.sigmoid(reset) * candidate).flatten(1)
-    plain = torch.lerp(deter, moved, torch.sigmoid(update - 1.0).flatten(1))
-    one = gated(deter, gates)
-    torch.testing.assert_close(one, plain)
-    with torch.no_grad():
-        assert torch.equal(gated(deter, gates), one)
-    toward = torch.randn(5, 24)
-    for found, right in zip(*(torch.autograd.grad(out, (deter, gates), toward) for out in (one, plain)), strict=True):
-        torch.testing.assert_close(found, right)
-
-
 @pytest.mark.parametrize("classes", [4, 16])
 def test_probabilities_are_softmax_with_a_share_of_the_uniform(classes):
     size = dataclasses.replace(model_size("size1m"), classes=classes)
@@ -189,6 +156,18 @@ def test_probabilities_are_softmax_with_a_share_of_the_uniform(classes):
     torch.testing.assert_close(found, right)
     toward = torch.randn_like(right)
     torch.testing.assert_close(torch.autograd.grad(found, raw, toward), torch.autograd.grad(right, raw, toward))
+
+
+def test_imagination_in_bfloat16_is_nearly_that_in_float32(model):
+    state = {k: torch.rand_like(v) for k, v in model.perception.initial(B).items()}
+    found = []
+    for enabled in (False, True):
+        torch.manual_seed(1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            found.append(model.imagine(state["deter"], state["stoch"], lambda f: f[:, :6].float(), 1).features)
+    assert found[0].dtype == torch.float32
+    assert found[1].dtype == torch.bfloat16
+    torch.testing.assert_close(found[1][1, :, :512].float(), found[0][1, :, :512], atol=0.02, rtol=0.02)
 
 
 def test_actions_are_scaled_to_the_models_units():
