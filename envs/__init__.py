@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes.util
+import os
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +14,25 @@ if TYPE_CHECKING:
     from robotrl.envs.base import VectorEnv
 
 __all__ = ["make_vec"]
+
+_LIBRARIES = {"osmesa": ("OSMesa", "libosmesa6"), "egl": ("EGL", "libegl1")}
+"""What `MUJOCO_GL` may name, its library and the Debian package of that."""
+
+
+def _forget_missing_opengl() -> None:
+    """`import mujoco` fails where `MUJOCO_GL` names a library that is not there, images or not: so it is forgotten."""
+    wish = os.environ.get("MUJOCO_GL", "").lower().strip()
+    library, package = _LIBRARIES.get(wish, ("", ""))
+    if library and ctypes.util.find_library(library) is None:
+        del os.environ["MUJOCO_GL"]
+        warnings.warn(
+            f"MUJOCO_GL is {wish}, whose library is not on this machine (Debian, Ubuntu: apt-get install {package}). "
+            "Another off-screen OpenGL is taken, if there is one.",
+            stacklevel=2,
+        )
+
+
+_forget_missing_opengl()
 
 
 def make_vec(

@@ -79,11 +79,13 @@ def nearest(name: str, known: list[str]) -> str:
 def _import(target: str, kind: str, name: str) -> Any:
     module, _, attribute = target.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
+        found = importlib.import_module(module)
     except ImportError as error:
         raise RobotRLError(
             f"The {kind} '{name}' is '{target}', which cannot be imported: {error}. Install the package it is in."
         ) from error
+    try:
+        return getattr(found, attribute)
     except AttributeError as error:
         raise RobotRLError(f"The {kind} '{name}' is '{target}', but {module} has no '{attribute}'.") from error
 

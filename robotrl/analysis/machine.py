@@ -82,6 +82,7 @@ def _packages() -> list[Finding]:
     except metadata.PackageNotFoundError:
         return [Finding("packages", "warn", "robotrl is used from a folder, not installed", "make setup")]
     bad, good = [], []
+    importlib.import_module("robotrl.envs")  # first, as it sees to it that mujoco can be imported
     for text in requirements:
         requirement = Requirement(text)
         if requirement.marker is not None:  # of an extra

@@ -1,5 +1,6 @@
 """The rendering rule: images without a display, cheap, and without leaks."""
 
+import ctypes.util
 import gc
 import os
 import subprocess
@@ -149,8 +150,13 @@ def test_a_size_that_is_not_positive_is_refused(scene):
         OffscreenRenderer(scene[0], 0, 16)
 
 
+needs_osmesa = pytest.mark.skipif(
+    ctypes.util.find_library("OSMesa") is None, reason="`import mujoco` itself fails then: libosmesa6 is not there"
+)
+
+
 @needs_gl
-@pytest.mark.parametrize("wish", ["", "osmesa"])
+@pytest.mark.parametrize("wish", ["", pytest.param("osmesa", marks=needs_osmesa)])
 def test_a_program_without_display_renders_and_ends_quietly_whatever_mujoco_gl_says(wish):
     program = f"""
 import mujoco
@@ -170,6 +176,21 @@ print(software_gl(), OffscreenRenderer(model, 16, 16).render(data).max() > 50)
     assert good == "True"
     assert name in ("egl", "osmesa")
     assert done.stderr == ""
+
+
+def test_an_opengl_that_is_not_there_is_forgotten_with_a_sentence():
+    program = "import ctypes.util\nctypes.util.find_library = lambda name: None\nimport robotrl.envs, mujoco"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "MUJOCO_GL": "osmesa"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "MUJOCO_GL is osmesa, whose library is not on this machine" in done.stderr
+    assert "apt-get install libosmesa6" in done.stderr
 
 
 def _seconds(renderer, data):
