@@ -4,6 +4,7 @@ import sys
 import pytest
 
 import robotrl
+from robotrl.registry import learners
 from robotrl.types import RobotRLError
 
 TINY = {
@@ -59,3 +60,10 @@ def test_importing_the_package_imports_none_of_its_names():
     code = "import sys, robotrl; print([m for m in sys.modules if m.startswith('robotrl.')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_an_import_that_fails_inside_a_components_module_is_told_as_it_is(tmp_path, monkeypatch):
+    (tmp_path / "half_installed.py").write_text("import os\nos.no_such_thing\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(AttributeError, match="no_such_thing"):
+        learners.get("half_installed:Learner")
