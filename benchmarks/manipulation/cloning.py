@@ -22,8 +22,8 @@ EPISODES = 50
 EVAL_SEED = 20_000
 CAMERAS = ["front", "wrist"]
 NOTE = (
-    "robotrl collect records 100 successful episodes of the scripted expert (with noise of half its motion, each at a "
-    "speed of its own; what is imitated is what it meant to do) of each of the tasks pick, place, open_drawer and "
+    "robotrl collect records 100 successful episodes of the scripted expert (with noise of a fifth of its motion, each "
+    "at a speed of its own; what is imitated is what it meant to do) of each of the tasks pick, place, open_drawer and "
     "press, from two cameras of 64x64 pixels, without the colours that a task holds out; distractors stand beside what "
     "is named. One policy is trained on all of them from pictures, proprioception and words with learner=bc, and then "
     "plays 50 new episodes of each task. "

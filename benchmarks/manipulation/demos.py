@@ -13,7 +13,7 @@ from benchmarks import command, lib
 TASKS = ("pick", "place", "open_drawer", "press")
 """Three name a colour among distractors; the drawer stands alone."""
 EPISODES = 100
-NOISE = 0.5
+NOISE = 0.2
 """Of the expert, as a share of its motion: the data are to show how errors are made good."""
 
 
