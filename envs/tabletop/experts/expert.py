@@ -19,8 +19,8 @@ from robotrl.registry import nearest
 from robotrl.types import ArraySpec, EnvSpec, Extras, Obs, RobotRLError, State
 
 _PREFIX = "tabletop/"
-PUSH_STEPS = 5
-PUSH = 0.02, 0.06
+_PUSH_STEPS = 5
+_PUSH = 0.02, 0.06
 """How far a push leads, metres: least and most."""
 
 
@@ -38,8 +38,8 @@ class ExpertConfig:
     """How much of a step's noise is left in the next one, in [0, 1)."""
     pushes: float = 0.0
     """How often the tool is pushed aside along the table, on average in ten seconds: a quarter of a second long and 2
-    to 6 cm far. Between pushes the motion is undisturbed, so what is meant over the next steps can be foretold, which
-    it cannot where noise is always there."""
+    to 6 cm far. Noise is there all the time; pushes lead further, and with little noise the motion between them is as
+    it was meant."""
 
     def __post_init__(self) -> None:
         if not 0 < self.speed * (1 + self.speed_variation) <= 1 or not 0 <= self.speed_variation < 1:
@@ -196,9 +196,9 @@ class Expert:
         """Begin a push in some rows, and go on with those that have begun, whatever the tool is about."""
         chance, far, angle = torch.rand(3, len(actions), dtype=torch.float64).numpy()
         begins = (memory["pushing"] == 0) & (chance < self.config.pushes / (10.0 * CONTROL_HZ))
-        far, angle = (PUSH[0] + (PUSH[1] - PUSH[0]) * far) / PUSH_STEPS, 2.0 * np.pi * angle
+        far, angle = (_PUSH[0] + (_PUSH[1] - _PUSH[0]) * far) / _PUSH_STEPS, 2.0 * np.pi * angle
         memory["push"][begins] = (far * np.stack([np.cos(angle), np.sin(angle)])).T[begins]
-        memory["pushing"][begins] = PUSH_STEPS
+        memory["pushing"][begins] = _PUSH_STEPS
         pushed = memory["pushing"] > 0
         actions[pushed, :2] += memory["push"][pushed]
         memory["pushing"][pushed] -= 1

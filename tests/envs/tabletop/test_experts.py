@@ -106,12 +106,12 @@ def test_pushes_lead_aside_for_a_quarter_of_a_second_and_are_not_meant():
     moved = torch.stack(aside)
     assert not moved[..., 2:].any()  # along the table only
     pushed = moved[..., :2].norm(dim=-1) > 0
-    assert 0.3 * 64 * 3 * 0.4 < pushed.sum() / 5 < 3.0 * 64 * 3 * 0.4  # 0.4 a second begin where none is going on
+    assert 0.7 < pushed.sum() / 5 / (64 * 3 * 0.4) < 1.2  # three seconds; 0.4 a second begin where none is going on
     begins = pushed[1:] & ~pushed[:-1]
     step, row = begins[:-5].nonzero()[0].tolist()
     assert pushed[step + 1 : step + 6, row].all()
     free = moved[step + 1 : step + 6, row, :2].sum(0).norm()  # bounds of an action may shorten it
-    assert 0.0 < free <= 0.0601
+    assert 0.01 < free <= 0.0601
 
 
 @pytest.mark.parametrize("task", ["pick", "place", "open_drawer", "press"])
