@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from robotrl.functional.flow import flow_times, guidance, integrate, noised, prefix_weights, step_times, velocity
 from robotrl.nets.flow import action_tokens, euler, euler_scripted
 from robotrl.nets.network import is_image
-from robotrl.nets.tokens import Glance, Words
+from robotrl.nets.tokens import Glance, Named, Words
 from robotrl.nets.transformer import Seen, Transformer, sinusoid
 from robotrl.policies.backbone import make_sight, with_backbone
 from robotrl.policies.chunks import ChunkPolicy, Error
@@ -68,6 +68,7 @@ class VLA(ChunkPolicy):
         self.glances = nn.ModuleDict(
             {_key(c): Glance(spec.obs[c].shape, dim) for c in self.cameras if self.vocabulary is not None}
         )
+        self.named = nn.ModuleDict({_key(c): Named(dim) for c in self.cameras if self.vocabulary is not None})
         self.looks = nn.Parameter(torch.randn(len(self.cameras), size.looks, dim) * 0.5)
         """Tokens that look at each camera beside the words."""
         self.kinds = nn.Parameter(torch.randn(3, dim) * 0.2)
@@ -178,7 +179,9 @@ class VLA(ChunkPolicy):
         for camera, looks in zip(self.cameras, self.looks, strict=True):
             name, pictures = _key(camera), obs[camera].float() / 127.5 - 1.0
             if own.shape[1]:
-                tokens = tokens + self.glances[name](pictures, own, watch)
+                found = self.glances[name](pictures, own, watch)
+                parts.append(self.named[name](own, there, found))
+                tokens = tokens + found
             parts.append(self.sights[name](pictures, looks + body) + looks)
         if there is None or bool(there.all()):  # as always for a single row: attention without a mask takes less time
             valid = None

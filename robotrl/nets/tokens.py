@@ -13,6 +13,8 @@ from robotrl.nets.transformer import sinusoid
 
 SHARP = 8.0
 """Of a word's attention to places at the start: a thing of a few pixels is one place among a thousand."""
+NEVER = -1e9
+"""Asked of a word that is not there: finite, because a sentence may have none."""
 COLOUR = 4.0
 """By which a place's colour, as it differs from the picture's mean, is multiplied to stand beside normed features."""
 
@@ -81,6 +83,36 @@ class Glance(nn.Module):
         weight = _looking(SHARP * self.ask(words), self.key.weight, self.features(colours), self.heads, watch)
         found = torch.cat([weight @ self.places.to(weight.dtype), weight @ colours.to(weight.dtype)], -1)
         return self.what(found.unflatten(1, (self.heads, -1)).transpose(1, 2).flatten(2))
+
+
+class Named(nn.Module):
+    """The few things that a sentence names, a token each: a mean over what its words found.
+
+    Which words name a thing follows from the words' own vectors alone, as where they look does: what "red" found comes
+    to the same token wherever the word stands, without what "the" found. Of two colours in one sentence a token is a
+    mixture; which is which only the words' own tokens tell.
+
+    Args:
+        dim: numbers of a token.
+        count: how many things.
+    """
+
+    def __init__(self, dim: int, count: int = 2) -> None:
+        super().__init__()
+        self.ask = nn.Linear(dim, count)
+        self.kinds = nn.Parameter(torch.randn(count, dim) * 0.2)
+
+    def forward(self, own: Tensor, there: Tensor, found: Tensor) -> Tensor:
+        """What is found of each thing, `[B, count, dim]`.
+
+        Args:
+            own: the words' vectors `[B, L, dim]`.
+            there: which words there are, `[B, L]` bool; a sentence without any finds a mean of what its padding found.
+            found: what each found, `[B, L, dim]`.
+        """
+        asked = self.ask(own).float().masked_fill(~there.unsqueeze(-1), NEVER)
+        weight = torch.softmax(asked, 1).to(found.dtype)
+        return weight.transpose(1, 2) @ found + self.kinds
 
 
 class Gaze(nn.Module):
@@ -182,4 +214,4 @@ def _places(height: int, width: int) -> Tensor:
     return torch.cat([torch.stack([x.flatten(), y.flatten()], -1), *waves], -1)
 
 
-__all__ = ["Gaze", "Glance", "Sight", "Words"]
+__all__ = ["Gaze", "Glance", "Named", "Sight", "Words"]

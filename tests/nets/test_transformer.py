@@ -1,7 +1,7 @@
 import torch
 from torch.nn import functional as F
 
-from robotrl.nets.tokens import Gaze, Glance, Sight, Words
+from robotrl.nets.tokens import Gaze, Glance, Named, Sight, Words
 from robotrl.nets.transformer import Transformer, attend, finish, project, sinusoid
 
 
@@ -137,6 +137,24 @@ def miss_of_a_word(seed):
 def test_a_word_finds_its_colour_to_a_fraction_of_a_place_anywhere_in_the_picture():
     # what it says of columns that it never saw depends on how the waves were weighed at first: by half of the seeds
     assert sorted(miss_of_a_word(seed) for seed in (0, 1, 2))[1] < 0.15  # of 12 places: one is 0.17
+
+
+def test_what_is_named_is_found_wherever_the_word_stands_and_padding_names_nothing():
+    torch.manual_seed(0)
+    named, own, found, there = Named(8), torch.randn(1, 4, 8), torch.randn(1, 4, 8), torch.ones(1, 4, dtype=torch.bool)
+    tokens = named(own, there, found)
+    moved = torch.tensor([2, 0, 3, 1])
+    torch.testing.assert_close(named(own[:, moved], there, found[:, moved]), tokens)
+    there[0, 3] = False
+    with torch.no_grad():
+        short = named(own[:, :3], there[:, :3], found[:, :3])
+        torch.testing.assert_close(named(own, there, found), short)
+        named.ask.weight.copy_(100 * own[0, :2])  # each thing is named by a word of its own
+        torch.testing.assert_close(named(own, there, found) - named.kinds, found[:, :2])
+    nothing = named(own, torch.zeros_like(there), found)
+    assert nothing.isfinite().all()
+    nothing.sum().backward()
+    assert named.ask.weight.grad.isfinite().all()
 
 
 def test_where_a_gaze_looks_follows_what_is_there_wherever_it_is():
