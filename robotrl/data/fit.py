@@ -45,6 +45,24 @@ def check_fits(dataset: Dataset, env: EnvSpec, groups: Iterable[str], actions: N
         )
 
 
+def other_options(dataset: Dataset, env_id: str, options: Mapping[str, Any]) -> list[str]:
+    """In which task options the data were recorded in another env than `env_id` with `options`, in words.
+
+    Options shape no array, so nothing else shows it; it may be meant. Nothing is said of data of other envs.
+    """
+    found = []
+    for session in dataset.own.get("sessions", []):
+        recorded = session.get("env_config") or {}
+        if recorded.get("id") != env_id:
+            continue
+        theirs = recorded.get("options") or {}
+        for key in sorted({*theirs, *options}):
+            there, here = ("as it comes" if o.get(key) is None else str(o[key]) for o in (theirs, options))
+            if there != here:
+                found.append(f"env.options.{key} is {there} there and {here} here")
+    return list(dict.fromkeys(found))
+
+
 def check_finite(dataset: Dataset, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Raise for the first value that is not a finite number."""
     starts = dataset.starts
@@ -112,4 +130,4 @@ def _bounds(low: Iterable[float], high: Iterable[float]) -> str:
     return " x ".join(pairs[:4]) + (" x ..." if len(pairs) > 4 else "")
 
 
-__all__ = ["check_finite", "check_fits"]
+__all__ = ["check_finite", "check_fits", "other_options"]

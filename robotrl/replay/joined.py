@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from robotrl.data.dataset import Dataset
 from robotrl.registry import nearest
 from robotrl.replay.dataset import EpisodeDataset
 from robotrl.types import Batch, BatchSpec, Part, RobotRLError, StateDict
@@ -151,4 +152,10 @@ def open_demos(
     return JoinedDatasets(sources, weights, seed=seed)
 
 
-__all__ = ["JoinedDatasets", "data_sets_in", "open_demos"]
+def datasets_of(demos: EpisodeDataset | JoinedDatasets) -> list[Dataset]:
+    """The data sets that `open_demos` opened."""
+    sources = demos.sources.values() if isinstance(demos, JoinedDatasets) else [demos]
+    return [source.dataset for source in sources]
+
+
+__all__ = ["JoinedDatasets", "data_sets_in", "datasets_of", "open_demos"]

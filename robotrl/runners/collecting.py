@@ -140,8 +140,10 @@ def _summary(config: CollectConfig, done: Recorded, total: int, seconds: float) 
     ]
     n = done.attempts
     if n:
-        low, high = bootstrap_interval(np.array(done.returns), mean)
-        text = f"Return of all {n} attempts: mean {np.mean(done.returns):.2f} [{low:.2f}, {high:.2f}]"
+        text = f"Return of all {n} attempts: mean {np.mean(done.returns):.2f}"
+        if n > 1:  # one return has no interval
+            low, high = bootstrap_interval(np.array(done.returns), mean)
+            text += f" [{low:.2f}, {high:.2f}]"
         if done.successes is not None:
             below, above = wilson_interval(done.successes, n)
             text += f"; success {done.successes}/{n} = {done.successes / n:.2f} [{below:.2f}, {above:.2f}]"

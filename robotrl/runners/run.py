@@ -86,6 +86,7 @@ class Run:
             learner_class.replay_class, parts, config.replay, spec, num_envs=config.num_envs, seed=config.seed,
             device=config.device, env_steps=config.total_env_steps, offline=offline,
         )  # fmt: skip
+        self.demos: Any = offline.get("demos")
         self.collector = (
             Collector(self.env, seed=config.seed, device=config.device, dump_dir=self.dir.path / "dumps")
             if collects(parts)
@@ -171,6 +172,7 @@ class Run:
             directory.discard()
             raise
         run._say_resumability()
+        run._say_other_options()
         return run
 
     @classmethod
@@ -261,6 +263,18 @@ class Run:
                 f"{self.config.env.id} cannot save its exact state: after a resume, running episodes are cut off, and "
                 "the run is not bit-identical to an uninterrupted one."
             )
+
+    def _say_other_options(self) -> None:
+        if self.demos is None:
+            return
+        from robotrl.data.fit import other_options  # what reads data sets is needed by few
+        from robotrl.replay.joined import datasets_of
+
+        for dataset in datasets_of(self.demos):
+            differ = other_options(dataset, self.config.env.id, self.config.env.options)
+            if differ:
+                where = shown(dataset.root)
+                say(f"The demonstrations in {where} are of another variant of the task: {'; '.join(differ)}.")
 
     def __enter__(self) -> Run:
         self.stop.__enter__()

@@ -18,6 +18,20 @@ def test_collect_records_and_the_same_command_completes_it(program, trained, tmp
     assert [s["policy_dir"] for s in dataset.own["sessions"]] == [str(trained / "policy/final")] * 2
 
 
+def test_demonstrations_of_another_variant_of_the_task_are_said_before_training(program, tmp_path):
+    lock = "env=lock/combination env.options.horizon=2 env.options.instance={}"
+    line = f"collect {lock} policy=expert explore=true episodes=30 num_envs=10 out=demos"
+    assert program(line.format(1))[0] == 0
+    train = (
+        f"train {lock} learner=hnpg preset=lock/combination replay.demos=demos num_envs=4 schedule.rollout_steps=2 "
+        "total_env_steps=8 eval_episodes=2 num_threads=1 run_dir={}"
+    )
+    status, out, _ = program(train.format(2, "other"))
+    assert status == 0
+    assert "demos are of another variant of the task: env.options.instance is 1 there and 2 here." in out
+    assert "variant" not in program(train.format(1, "same"))[1]
+
+
 def test_an_experts_noise_is_a_setting_and_what_it_meant_is_kept(program, tmp_path):
     line = "collect env=tabletop/reach policy=expert explore=true expert.noise={} episodes=1 num_envs=1 out=demos"
     assert program(line.format(0.5))[0] == 0
