@@ -128,6 +128,8 @@ def _number(x: float) -> str:
     """Three or four significant digits, thousands separated."""
     if abs(x) >= 1000:
         return f"{x:,.0f}"
+    if 0 < abs(x) < 0.1:
+        return f"{x:.3g}"
     return f"{x:.1f}" if abs(x) >= 100 else f"{x:.2f}" if abs(x) >= 10 else f"{x:.3f}"
 
 
