@@ -22,11 +22,12 @@ from torch import Tensor, nn
 from robotrl.functional.flow import flow_times, guidance, integrate, noised, prefix_weights, step_times, velocity
 from robotrl.nets.flow import action_tokens, euler, euler_scripted
 from robotrl.nets.network import is_image
-from robotrl.nets.tokens import Glance, Named, Words
+from robotrl.nets.tokens import Glance, Named, Search, Words
 from robotrl.nets.transformer import Seen, Transformer, sinusoid
 from robotrl.policies.backbone import make_sight, with_backbone
 from robotrl.policies.chunks import ChunkPolicy, Error
 from robotrl.policies.config import PolicyConfig
+from robotrl.policies.foresight import Foresight
 from robotrl.policies.language import UNKNOWN, Vocabulary, tabletop_words
 from robotrl.policies.scaling import Scaling
 from robotrl.policies.vla_config import SIZES
@@ -34,6 +35,8 @@ from robotrl.types import Batch, EnvSpec, Extras, Obs, RobotRLError
 
 FORGET = 0.03
 """Share of words that training replaces by the unknown one, so that its vector means something."""
+NAMED = 2
+"""Tokens a camera for what the sentence names."""
 EDGE = 1.0
 """Bins cover [-1, 1] of the scaled actions; with `scaling=std` three times that."""
 
@@ -55,7 +58,6 @@ class VLA(ChunkPolicy):
         self.numbers, self.cameras, told = split_groups(self.obs_groups, spec, vla.instruction)
         dim, self.dim = size.dim, self.actions.dim
         self.ahead = tuple(vla.ahead) if self.numbers else ()
-        self.losses = (vla.head, *(["ahead"] if self.ahead else []))
         self.scaling = Scaling(self.dim, vla.scaling, 1.5 if vla.scaling == "quantile" else 6.0)
         width = sum(int(torch.Size(spec.obs[g].shape).numel()) for g in self.numbers)
         self.proprio = Scaling(width, "std", 5.0)
@@ -65,10 +67,11 @@ class VLA(ChunkPolicy):
         self.sights = nn.ModuleDict(
             {_key(c): make_sight(spec.obs[c].shape, size, self.vla, vla.backbone) for c in self.cameras}
         )
-        self.glances = nn.ModuleDict(
-            {_key(c): Glance(spec.obs[c].shape, dim) for c in self.cameras if self.vocabulary is not None}
-        )
-        self.named = nn.ModuleDict({_key(c): Named(dim) for c in self.cameras if self.vocabulary is not None})
+        spoken = {c: spec.obs[c].shape for c in self.cameras if self.vocabulary is not None}
+        self.searches = nn.ModuleDict({str(c): Search(c, dim) for c in sorted({shape[0] for shape in spoken.values()})})
+        """By the pictures' channels."""
+        self.glances = nn.ModuleDict({_key(c): Glance(shape, dim) for c, shape in spoken.items()})
+        self.named = nn.ModuleDict({_key(c): Named(dim, NAMED) for c in spoken})
         self.looks = nn.Parameter(torch.randn(len(self.cameras), size.looks, dim) * 0.5)
         """Tokens that look at each camera beside the words."""
         self.kinds = nn.Parameter(torch.randn(3, dim) * 0.2)
@@ -78,8 +81,9 @@ class VLA(ChunkPolicy):
         if vla.head == "flow":
             self.action_in, self.time_in = nn.Linear(self.dim, dim), nn.Linear(dim, dim)
             self.mix = nn.Sequential(nn.GELU(), nn.Linear(dim, dim))
-        self.wait = nn.Parameter(torch.randn(len(self.ahead), dim) * 0.2)
-        self.ahead_head = nn.Linear(dim, width)
+        named = 1 + NAMED * len(spoken) if spoken else 0
+        self.foresight = Foresight(dim, width, len(self.ahead), named) if self.ahead else None
+        self.losses = (vla.head, *(self.foresight.losses if self.foresight else ()))
         self.head = nn.Linear(dim, self.dim * (1 if vla.head == "flow" else vla.bins))
         with torch.no_grad():
             self.head.weight.mul_(0.1)
@@ -115,7 +119,8 @@ class VLA(ChunkPolicy):
     def errors(self, obs: Obs, rows: Batch) -> dict[str, Error]:
         """Squared error of the velocity, or cross-entropy of the bins: `[h, B]`, a mean over the action's numbers."""
         target = self.scaling(self._flat(rows["action"])).transpose(0, 1)
-        seen = self.prefix(obs, forgetful=True)
+        named: list[Tensor] = []
+        seen = self.prefix(obs, forgetful=True, named=named)
         if self.vla.head == "discrete":
             found = nn.functional.cross_entropy(
                 self.logits_from(seen).flatten(0, 2), self.tokens_of_scaled(target).flatten(), reduction="none"
@@ -123,21 +128,21 @@ class VLA(ChunkPolicy):
             error = found.view(target.shape).mean(-1)
         else:
             error = self.flow_error(seen, target)
-        return {self.vla.head: Error(error.transpose(0, 1), rows["valid/action"]), **self.ahead_error(seen, rows)}
+        return {
+            self.vla.head: Error(error.transpose(0, 1), rows["valid/action"]),
+            **self.ahead_errors(seen, named, rows),
+        }
 
-    def ahead_error(self, seen: Seen, rows: Batch) -> dict[str, Error]:
-        """Squared error of the proprioception to come, `[K, B]`, in scaled units.
+    def ahead_errors(self, seen: Seen, named: Sequence[Tensor], rows: Batch) -> dict[str, Error]:
+        """Squared errors of the proprioception to come, `[K, B]`, in scaled units: see `Foresight`.
 
         Nothing where none is predicted, or where the rows hold only the present, as LeRobot's training gives them.
         """
-        if not self.ahead or any(len(rows[f"obs/{group}"]) == 1 for group in self.numbers):
+        if self.foresight is None or any(len(rows[f"obs/{group}"]) == 1 for group in self.numbers):
             return {}
-        count = len(seen.keys[0])
-        steps = range(1, 1 + len(self.ahead))
+        count, steps = len(seen.keys[0]), range(1, 1 + len(self.ahead))
         vectors = [self.vector({g: rows[f"obs/{g}"][k] for g in self.numbers}, count) for k in steps]
-        found = self.ahead_head(self.trunk(self.wait.expand(count, -1, -1), [seen])[0]).transpose(0, 1)
-        error = (found.float() - self.proprio(torch.stack(vectors))).square().mean(-1)
-        return {"ahead": Error(error, torch.ones_like(error, dtype=torch.bool))}
+        return self.foresight(self.trunk, seen, named, self.proprio(torch.stack(vectors)))
 
     def flow_error(self, seen: Seen, target: Tensor) -> Tensor:
         """`[B, h]` for scaled actions `[B, h, A]`, a mean over the noise levels at which each is looked at."""
@@ -155,13 +160,21 @@ class VLA(ChunkPolicy):
         parts = [obs[group].reshape(rows, -1).float() for group in self.numbers]
         return torch.cat(parts, -1) if parts else self.kinds.new_zeros(rows, 0)
 
-    def prefix(self, obs: Obs, *, forgetful: bool = False, watch: list[Tensor] | None = None) -> Seen:
+    def prefix(
+        self,
+        obs: Obs,
+        *,
+        forgetful: bool = False,
+        watch: list[Tensor] | None = None,
+        named: list[Tensor] | None = None,
+    ) -> Seen:
         """What the actions will see of observations `[B, ...]`.
 
         Args:
             obs: the groups the policy reads.
             forgetful: withhold some words and the proprioception of some rows, as training does.
             watch: gets the words' attention to each camera's places `[B, heads, words, places]`.
+            named: gets the tokens of the body and of what is named in each camera, `[B, 1 or 2, dim]`.
         """
         rows = len(obs[self.obs_groups[0]])
         known = self.proprio(self.vector(obs, rows))
@@ -169,6 +182,8 @@ class VLA(ChunkPolicy):
             known = known * (torch.rand(rows, 1, device=known.device) >= self.vla.forget_body)
         body = self.body(known).unsqueeze(1)
         parts, tokens, own, there = [body + self.kinds[1]], body[:, :0], body[:, :0], None
+        if named is not None:
+            named.append(body)
         if self.vocabulary is not None and self.words is not None:
             words = self.known_words(obs[self.vla.instruction])
             if forgetful:
@@ -179,9 +194,11 @@ class VLA(ChunkPolicy):
         for camera, looks in zip(self.cameras, self.looks, strict=True):
             name, pictures = _key(camera), obs[camera].float() / 127.5 - 1.0
             if own.shape[1]:
-                found = self.glances[name](pictures, own, watch)
+                found = self.glances[name](pictures, own, self.searches[str(pictures.shape[1])], watch)
                 parts.append(self.named[name](own, there, found))
                 tokens = tokens + found
+                if named is not None:
+                    named.append(parts[-1])
             parts.append(self.sights[name](pictures, looks + body) + looks)
         if there is None or bool(there.all()):  # as always for a single row: attention without a mask takes less time
             valid = None

@@ -89,7 +89,8 @@ class WAM(VLA):
         pictures, valid = rows[f"obs/{self.camera}"], rows[f"valid/obs/{self.camera}"][1:]
         latents = self.tokens_of_pictures(pictures.transpose(0, 1))
         now, future = latents[:, :1], latents[:, 1:]
-        seen, many = self.prefix(obs, forgetful=True), self.vla.flow_samples
+        named: list[Tensor] = []
+        seen, many = self.prefix(obs, forgetful=True, named=named), self.vla.flow_samples
         data = target.repeat_interleave(many, 0)
         noise, time = torch.randn_like(data), flow_times((len(data),), device=data.device)
         # the future is looked at once; only where actions see it does every noise level of theirs need one
@@ -106,7 +107,7 @@ class WAM(VLA):
         return {
             "flow": Error(error.transpose(0, 1), rows["valid/action"]),
             "future": Error(error_f.transpose(0, 1), valid),
-            **self.ahead_error(seen, rows),
+            **self.ahead_errors(seen, named, rows),
         }
 
     def flows(

@@ -12,7 +12,7 @@ from benchmarks.manipulation import cloning, demos
 from benchmarks.targets import every, value
 
 SEEDS = (0, 1)
-UPDATES = 16_000
+UPDATES = 12_000
 TARGET = every(
     [
         value("flow/success", ">=", 0.8, statistic="mean", n=len(SEEDS)),

@@ -44,8 +44,32 @@ class Words(nn.Module):
         return own + self.place[:length], own, there[:, :length]
 
 
+class Search(nn.Module):
+    """Which places of a picture have a colour that a word stands for.
+
+    One serves all cameras: a thing has its colour in each, and what the camera with the clearest view teaches helps
+    where it is seen small, seldom or from close by.
+
+    Args:
+        channels: of the pictures.
+        dim: numbers of a word's vector.
+        heads: each word looks for so many colours.
+    """
+
+    def __init__(self, channels: int, dim: int, heads: int = 2) -> None:
+        super().__init__()
+        self.heads = heads
+        self.features = nn.Sequential(nn.Linear(channels, 32), nn.ReLU())
+        self.key = nn.Linear(32, 16 * heads, bias=False)
+        self.ask = nn.Linear(dim, 16 * heads)
+
+    def forward(self, colours: Tensor, words: Tensor, watch: list[Tensor] | None = None) -> Tensor:
+        """Attention `[B, heads * L, places]` of `words [B, L, dim]` to `colours [B, places, C]`."""
+        return _looking(SHARP * self.ask(words), self.key.weight, self.features(colours), self.heads, watch)
+
+
 class Glance(nn.Module):
-    """Where in a picture is what a word names: each word looks for colours, and gets the place and what is there.
+    """Where in a camera's picture is what a word names: the place that a `Search` finds, and what is there.
 
     Where it looks follows from the word's own vector and from a place's colour alone: not from the sentence, the
     scene or the place. So "red" finds what is red in any sentence and anywhere after some dozen demonstrations; a
@@ -55,34 +79,31 @@ class Glance(nn.Module):
     Args:
         shape: `(C, H, W)` of the pictures.
         dim: numbers of a token.
-        heads: each word looks for so many colours.
+        heads: of the search.
     """
 
     places: Tensor
 
     def __init__(self, shape: tuple[int, ...], dim: int, heads: int = 2) -> None:
         super().__init__()
-        self.heads = heads
         self.grid = (-(-shape[1] // 2), -(-shape[2] // 2))
-        self.features = nn.Sequential(nn.Linear(shape[0], 32), nn.ReLU())
-        self.key = nn.Linear(32, 16 * heads, bias=False)
-        self.ask = nn.Linear(dim, 16 * heads)
         self.register_buffer("places", _places(*self.grid), persistent=False)
         self.what = nn.Linear((self.places.shape[-1] + shape[0]) * heads, dim)
 
-    def forward(self, pictures: Tensor, words: Tensor, watch: list[Tensor] | None = None) -> Tensor:
+    def forward(self, pictures: Tensor, words: Tensor, search: Search, watch: list[Tensor] | None = None) -> Tensor:
         """What each word finds, `[B, L, dim]`.
 
         Args:
             pictures: `[B, C, H, W]` in [-1, 1].
             words: their vectors `[B, L, dim]`.
+            search: of so many channels and heads.
             watch: gets the attention `[B, heads, L, places]`.
         """
         colours = F.adaptive_avg_pool2d(pictures, self.grid).flatten(2).transpose(1, 2)
         colours = COLOUR * (colours - colours.mean(1, keepdim=True))
-        weight = _looking(SHARP * self.ask(words), self.key.weight, self.features(colours), self.heads, watch)
+        weight = search(colours, words, watch)
         found = torch.cat([weight @ self.places.to(weight.dtype), weight @ colours.to(weight.dtype)], -1)
-        return self.what(found.unflatten(1, (self.heads, -1)).transpose(1, 2).flatten(2))
+        return self.what(found.unflatten(1, (search.heads, -1)).transpose(1, 2).flatten(2))
 
 
 class Named(nn.Module):
@@ -214,4 +235,4 @@ def _places(height: int, width: int) -> Tensor:
     return torch.cat([torch.stack([x.flatten(), y.flatten()], -1), *waves], -1)
 
 
-__all__ = ["Gaze", "Glance", "Named", "Sight", "Words"]
+__all__ = ["Gaze", "Glance", "Named", "Search", "Sight", "Words"]

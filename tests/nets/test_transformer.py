@@ -1,7 +1,7 @@
 import torch
 from torch.nn import functional as F
 
-from robotrl.nets.tokens import Gaze, Glance, Named, Sight, Words
+from robotrl.nets.tokens import Gaze, Glance, Named, Search, Sight, Words
 from robotrl.nets.transformer import Transformer, attend, finish, project, sinusoid
 
 
@@ -111,8 +111,9 @@ def test_words_are_cut_to_the_longest_instruction_and_padding_is_not_there():
 def miss_of_a_word(seed):
     """Median distance, in half pictures, at places where nothing ever lay in training."""
     torch.manual_seed(seed)
-    glance, names, read = Glance((3, 16, 16), 16), torch.randn(2, 16), torch.nn.Linear(16, 2)
-    adam = torch.optim.Adam([*glance.parameters(), *read.parameters()], 5e-3)
+    search, glance, names = Search(3, 16), Glance((3, 16, 16), 16), torch.randn(2, 16)
+    read = torch.nn.Linear(16, 2)
+    adam = torch.optim.Adam([*search.parameters(), *glance.parameters(), *read.parameters()], 5e-3)
 
     def scenes(count, columns):
         pictures, place = torch.full((count, 3, 16, 16), 0.3), torch.randint(0, 12, (count, 2, 2))
@@ -124,7 +125,7 @@ def miss_of_a_word(seed):
         which = torch.randint(0, 2, (count,))
         wanted = place[torch.arange(count), which].float() / 6.0 - 1.0
         alone = (place[:, 0] - place[:, 1]).abs().amax(1) > 3
-        return (read(glance(pictures, names[which].unsqueeze(1))[:, 0]) - wanted)[alone]
+        return (read(glance(pictures, names[which].unsqueeze(1), search)[:, 0]) - wanted)[alone]
 
     for _ in range(400):
         adam.zero_grad()

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -130,7 +131,7 @@ def test_all_steps_at_once_are_eulers_method_on_the_velocity(words):
 
 def test_the_proprioception_to_come_is_predicted_while_it_learns():
     policy = vla(ahead=[3, 9])
-    assert policy.losses == ("flow", "ahead")
+    assert policy.losses == ("flow", "ahead", "named")
     assert policy.windows["obs/state"] == (0, 3, 9) and policy.windows["obs/image/front"] == (0,)
     rows = data(4, policy)
     rows["obs/state"] = torch.cat([rows["obs/state"], 2 * rows["obs/state"], -rows["obs/state"]])
@@ -138,13 +139,14 @@ def test_the_proprioception_to_come_is_predicted_while_it_learns():
     obs = {k.removeprefix("obs/"): v[0] for k, v in rows.items() if k.startswith("obs/")}
     found = []
     for _ in range(120):
-        error = policy.errors(obs, rows)["ahead"]
-        assert error.value.shape == error.valid.shape == (2, 4) and error.valid.all()
-        found.append(error.value.mean().item())
+        errors = policy.errors(obs, rows)
+        errors = [errors[name] for name in ("ahead", "named")]
+        assert all(error.value.shape == error.valid.shape == (2, 4) and error.valid.all() for error in errors)
+        found.append([error.value.mean().item() for error in errors])
         adam.zero_grad()
-        error.value.mean().backward()
+        sum(error.value.mean() for error in errors).backward()
         adam.step()
-    assert found[-1] < 0.2 * found[0]
+    assert all(last < 0.2 * first for first, last in zip(found[0], found[-1], strict=True))
     assert policy.infer(obs, None, explore=False)[0].shape == (4, 5, 2)
     assert vla().losses == ("flow",)
     with pytest.raises(RobotRLError, match=r"ahead is \[0\]; give at most 64 numbers"):
@@ -161,6 +163,24 @@ def test_training_withholds_proprioception_now_and_then_and_acting_never_does():
     assert len(body.unique(dim=0)) == 2
     whole = policy.prefix(obs).keys[0][:, 0, 0]
     assert (whole == whole[0]).all()
+
+
+def test_cameras_search_for_colours_by_the_same_weights():
+    spec = replace(SPEC, obs={**SPEC.obs, "image/wrist": ArraySpec((3, 8, 24), "uint8")})
+    policy, obs, watch = vla(spec), observation(2), []
+    obs["image/wrist"] = obs["image/front"][..., :8, :8].repeat(1, 1, 1, 3)
+    policy.prefix(obs, watch=watch)
+    front, wrist = watch
+    assert front.shape == (2, 2, 6, 8 * 8) and wrist.shape == (2, 2, 6, 4 * 12)
+    search = list(policy.searches.values())
+    assert len(search) == 1
+    alone = [{**obs, f"image/{off}": torch.zeros_like(obs[f"image/{off}"])} for off in ("wrist", "front")]
+    for seen in alone:  # what is seen by either camera teaches the one search
+        policy.zero_grad()
+        policy.velocity(policy.prefix(seen), torch.zeros(2, 5, 2), torch.ones(2)).sum().backward()
+        assert search[0].key.weight.grad.abs().max() > 0
+    stacked = replace(spec, obs={**spec.obs, "image/wrist": ArraySpec((9, 8, 8), "uint8")})
+    assert sorted(build_policy(policy.config, stacked).searches) == ["3", "9"]
 
 
 def test_without_exploration_a_row_does_not_depend_on_its_neighbours():
