@@ -22,7 +22,6 @@ Records a LeRobotDataset v3.0. The same command continues what was stopped; a la
   lossless=false  keep every pixel of pictures, for several times the bytes: what dac and ailboost need of them
   explore=false  act with the noise of training (an expert then varies its speed and path)
   expert.noise=0.15  of a tabletop expert: how far noise leads it off its way; expert.speed= expert.speed_variation=
-  expert.pushes=0  of a tabletop expert: how often it is pushed aside, on average in ten seconds
   seed=0  num_envs=8  device=cpu  num_threads=  env.<key>=
 Pictures are recorded where the env has them: env.pixels.cameras=[front,wrist] env.pixels.replace_state=false
 """

@@ -14,14 +14,10 @@ from robotrl.envs.tabletop.controller import MAX_STEP, MAX_TURN
 from robotrl.envs.tabletop.experts.plans import PLANS, Move
 from robotrl.envs.tabletop.experts.sight import Bool, Float, Sight
 from robotrl.envs.tabletop.kinematics import DOWN, about_z, length, rotation_vector
-from robotrl.envs.tabletop.scene import CONTROL_HZ
 from robotrl.registry import nearest
 from robotrl.types import ArraySpec, EnvSpec, Extras, Obs, RobotRLError, State
 
 _PREFIX = "tabletop/"
-_PUSH_STEPS = 5
-_PUSH = 0.02, 0.06
-"""How far a push leads, metres: least and most."""
 
 
 @dataclass(slots=True)
@@ -36,10 +32,6 @@ class ExpertConfig:
     """Standard deviation of the noise on the tool's motion, as a share of the motion; it lasts a few steps."""
     noise_memory: float = 0.8
     """How much of a step's noise is left in the next one, in [0, 1)."""
-    pushes: float = 0.0
-    """How often the tool is pushed aside along the table, on average in ten seconds: a quarter of a second long and 2
-    to 6 cm far. Noise is there all the time; pushes lead further, and with little noise the motion between them is as
-    it was meant."""
 
     def __post_init__(self) -> None:
         if not 0 < self.speed * (1 + self.speed_variation) <= 1 or not 0 <= self.speed_variation < 1:
@@ -49,8 +41,6 @@ class ExpertConfig:
             )
         if self.noise < 0 or not 0 <= self.noise_memory < 1:
             raise RobotRLError("An expert's noise must not be negative, and noise_memory must lie in [0, 1).")
-        if not 0 <= self.pushes <= 10:
-            raise RobotRLError(f"An expert's pushes are {self.pushes} in ten seconds; they must lie in [0, 10].")
 
 
 class Expert:
@@ -58,8 +48,8 @@ class Expert:
 
     Exploring, each episode has a speed of its own and the motion is noisy, as demonstrations should be; what fails
     (a block that slipped, a door that was missed) is noticed and done again. The random numbers are torch's. The extra
-    `expert_action` is the action without noise and pushes: who learns it sees where they lead and not them (Laskey et
-    al. 2017, DART, arXiv:1703.09327).
+    `expert_action` is the action without noise: who learns it sees where noise leads and not the noise (Laskey et al.
+    2017, DART, arXiv:1703.09327).
 
     Args:
         config: an `ExpertConfig`, or None for its defaults; settings of other kinds of policies are not read.
@@ -110,8 +100,6 @@ class Expert:
             "anchor": torch.zeros(num_envs, 4, dtype=torch.float64),
             "pace": torch.zeros(num_envs, dtype=torch.float64),
             "noise": torch.zeros(num_envs, 3, dtype=torch.float64),
-            "push": torch.zeros(num_envs, 2, dtype=torch.float64),
-            "pushing": torch.zeros(num_envs, dtype=torch.int64),
         }
 
     def reset_state(self, state: State, done: Tensor) -> State:
@@ -137,8 +125,6 @@ class Expert:
         meant = actions.copy()
         if explore and self.config.noise:
             self._disturb(actions, memory)
-        if explore and self.config.pushes:
-            self._push(actions, memory)
         bounds = np.array([MAX_STEP] * 3 + [MAX_TURN] * 3 + [1.0])
         device = obs["state"].device
         action, expert_action = (
@@ -191,17 +177,6 @@ class Expert:
         new = torch.randn(actions.shape[0], 3, dtype=torch.float64).numpy()
         memory["noise"] = c.noise_memory * memory["noise"] + np.sqrt(1 - c.noise_memory**2) * new
         actions[:, :3] += c.noise * length(actions[:, :3])[:, None] * memory["noise"]
-
-    def _push(self, actions: Float, memory: dict[str, NDArray[Any]]) -> None:
-        """Begin a push in some rows, and go on with those that have begun, whatever the tool is about."""
-        chance, far, angle = torch.rand(3, len(actions), dtype=torch.float64).numpy()
-        begins = (memory["pushing"] == 0) & (chance < self.config.pushes / (10.0 * CONTROL_HZ))
-        far, angle = (_PUSH[0] + (_PUSH[1] - _PUSH[0]) * far) / _PUSH_STEPS, 2.0 * np.pi * angle
-        memory["push"][begins] = (far * np.stack([np.cos(angle), np.sin(angle)])).T[begins]
-        memory["pushing"][begins] = _PUSH_STEPS
-        pushed = memory["pushing"] > 0
-        actions[pushed, :2] += memory["push"][pushed]
-        memory["pushing"][pushed] -= 1
 
 
 def _towards(way: Float, most: Float) -> Float:

@@ -93,36 +93,6 @@ def test_beside_a_noisy_action_stands_the_one_that_was_meant():
         obs, *_ = env.step(noisy.numpy())
 
 
-def test_pushes_lead_aside_for_a_quarter_of_a_second_and_are_not_meant():
-    env = make_vec("tabletop/reach", num_envs=64)
-    obs, _ = env.reset(seed=0)
-    expert = Expert(ExpertConfig(noise=0.0, pushes=4.0), env.env_spec)
-    state, aside = expert.initial_state(64), []
-    torch.manual_seed(0)
-    for _ in range(60):
-        action, extras, state = expert.act({n: torch.as_tensor(v) for n, v in obs.items()}, state, explore=True)
-        aside.append(action - extras["expert_action"])
-        obs, *_ = env.step(action.numpy())
-    moved = torch.stack(aside)
-    assert not moved[..., 2:].any()  # along the table only
-    pushed = moved[..., :2].norm(dim=-1) > 0
-    assert 0.7 < pushed.sum() / 5 / (64 * 3 * 0.4) < 1.2  # three seconds; 0.4 a second begin where none is going on
-    begins = pushed[1:] & ~pushed[:-1]
-    step, row = begins[:-5].nonzero()[0].tolist()
-    assert pushed[step + 1 : step + 6, row].all()
-    free = moved[step + 1 : step + 6, row, :2].sum(0).norm()  # bounds of an action may shorten it
-    assert 0.01 < free <= 0.0601
-
-
-@pytest.mark.parametrize("task", ["pick", "place", "open_drawer", "press"])
-def test_who_is_pushed_aside_still_succeeds(task):
-    env = make_vec(f"tabletop/{task}", num_envs=16)
-    expert = Expert(ExpertConfig(noise=0.2, pushes=3.0), env.env_spec)
-    torch.manual_seed(0)
-    result = evaluate(expert, env, episodes=16, seed=5, explore=True)
-    assert sum(result.successes) >= 13
-
-
 def test_rows_that_are_done_begin_again():
     env = make_vec("tabletop/reach", num_envs=2)
     expert = Expert(None, env.env_spec)
@@ -145,7 +115,7 @@ def test_an_env_that_the_expert_cannot_act_in_is_refused(env_id, options, says):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"speed": 1.2}, {"noise": -1.0}, {"noise_memory": 1.0}, {"speed_variation": -0.5}, {"pushes": 11.0}]
+    "settings", [{"speed": 1.2}, {"noise": -1.0}, {"noise_memory": 1.0}, {"speed_variation": -0.5}]
 )
 def test_settings_that_make_no_sense_are_refused(settings):
     with pytest.raises(RobotRLError, match="expert"):
