@@ -189,8 +189,10 @@ def test_a_label_that_the_data_lack_is_named():
 
 
 def test_losses_can_be_weighed_by_name():
-    assert chunks(loss_coefs={"flow": 2.0}).learner._coef == {"flow": 2.0, "ahead": 1.0}
-    with pytest.raises(RobotRLError, match=r"names \['flo'\], but this policy's losses are \['flow', 'ahead'\]"):
+    assert chunks(loss_coefs={"flow": 2.0}).learner._coef == {"flow": 2.0, "ahead": 1.0, "named": 1.0}
+    with pytest.raises(
+        RobotRLError, match=r"names \['flo'\], but this policy's losses are \['flow', 'ahead', 'named'\]"
+    ):
         chunks(loss_coefs={"flo": 2.0})
 
 
