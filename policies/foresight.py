@@ -15,7 +15,7 @@ class Foresight(nn.Module):
     """Two predictions of the proprioception at some steps from now; acting does without.
 
     `ahead` is made by the trunk. `named` is made from the body and what the sentence names alone: by this short way a
-    word learns where to look much sooner than by the trunk.
+    word is told where it should have looked before the trunk makes any use of what it finds.
 
     Args:
         dim: numbers of a token.
