@@ -147,7 +147,7 @@ def _summary(config: CollectConfig, done: Recorded, total: int, seconds: float) 
         if done.successes is not None:
             below, above = wilson_interval(done.successes, n)
             text += f"; success {done.successes}/{n} = {done.successes / n:.2f} [{below:.2f}, {above:.2f}]"
-        lines.append(f"{text} (95 % intervals).")
+        lines.append(f"{text} (95 % intervals)." if "[" in text else f"{text}.")
     if done.stopped:
         lines.append("Stopped; every finished episode is saved. The same command goes on from here.")
     return "\n".join(lines)
