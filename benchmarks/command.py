@@ -117,7 +117,7 @@ def worker(module: str, *arguments: str, threads: int | None = 1, python: Path |
     return record
 
 
-def side_by_side(tasks: Sequence[Callable[[], None]], jobs: int) -> None:
+def side_by_side(tasks: Sequence[Callable[[], object]], jobs: int) -> None:
     """Call every task, `jobs` at once, in order; the first error is raised after the running ones ended."""
     with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
         futures = [pool.submit(task) for task in tasks]

@@ -50,8 +50,8 @@ class Trained:
     updates: int
 
 
-def train(run: Path, settings: Mapping[str, Any]) -> Trained:
-    """Train in the folder `run` on two threads; a run that was stopped goes on, a finished one is taken as it is."""
+def train(run: Path, settings: Mapping[str, Any], *, threads: int = 2) -> Trained:
+    """Train in the folder `run` on so many threads; a run that was stopped goes on, a finished one stays as it is."""
     if not (run / "policy" / "final").is_dir():
         if (run / "config.yaml").is_file():
             words = [f"resume={run}"]
@@ -61,12 +61,14 @@ def train(run: Path, settings: Mapping[str, Any]) -> Trained:
                 "learner=bc",
                 "learner.label=expert_action",
                 *words,
-                "num_threads=2",
+                f"num_threads={threads}",
                 "eval_episodes=1",
                 "video=false",
                 f"run_dir={run}",
             ]
-        command.execute([sys.executable, "-m", "robotrl.cli", "train", *words], threads=2, log=run.parent / "log.txt")
+        command.execute(
+            [sys.executable, "-m", "robotrl.cli", "train", *words], threads=threads, log=run.parent / "log.txt"
+        )
     metrics = load_run(run).metrics
     seconds = float((metrics["time/update"] + metrics["time/collect"]).sum())
     return Trained(run, seconds / 60.0, int(metrics["updates"].iloc[-1]))

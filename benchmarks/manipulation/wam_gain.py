@@ -1,27 +1,29 @@
 """What predicting the future is worth to a policy, at a tenth of the demonstrations.
 
-python -m benchmarks.manipulation.wam_gain
+python -m benchmarks.manipulation.wam_gain --jobs 2
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from itertools import product
+from pathlib import Path
 
 from benchmarks import command
 from benchmarks.manipulation import cloning, demos
 from benchmarks.targets import Target, every, value, verdict
 
 SEEDS = (0, 1)
-UPDATES = 6_000
+UPDATES = 4_500
 KINDS = ("vla", "wam")
 NOTE = cloning.NOTE + (
     "Here a share of the episodes of each task is used, the first ones. wam is the vla's trunk and, in training, the "
     "future beside it: the front camera's picture at the end of the chunk, under GigaWorld's mask. Both have the same "
-    "number of updates; the autoencoder's 800 are the wam's besides, and count in its minutes. The difference is by "
-    "seed; any verdict meets the claim: supported where its 95 % interval lies above zero, refuted below, else "
-    "undecided."
+    "number of updates, on one thread each; the autoencoder's 800 are the wam's besides, and count in its minutes. The "
+    "difference is by seed; any verdict meets the claim: supported where its 95 % interval lies above zero, refuted "
+    "below, else undecided."
 )
 
 
@@ -34,25 +36,30 @@ def target(share: int) -> Target:
 TARGET = target(10)
 
 
+def train(run: Path, data: Path, kind: str, seed: int, share: int, *, smoke: bool) -> cloning.Trained:
+    """One run on one thread; a finished one stays as it is."""
+    settings = {"preset": kind, "replay.demos": data, "seed": seed, "env.options.split": "train",
+                "replay.demo_episodes": 2 if smoke else share}  # fmt: skip
+    return cloning.train(run, settings | cloning.sizes(smoke=smoke, updates=UPDATES), threads=1)
+
+
 def measure(claim: str, description: str, share: int, argv: Sequence[str] | None) -> int:
-    """Train and play every arm and seed with `share` percent of the episodes."""
-    opts: argparse.Namespace = command.options(claim, description, argv)
+    """Train every arm and seed with `share` percent of the episodes, then play and compare them."""
+    opts: argparse.Namespace = command.options(claim, description, argv, jobs=True)
     file, work = command.result(claim, opts, target(share), NOTE), command.work(claim, opts)
-    data = demos.recorded(smoke=opts.smoke)
-    for seed, kind in product(SEEDS[:1] if opts.smoke else SEEDS, KINDS):
-        arm = f"{kind}/{share}"
-        if not file.has(f"{arm}/success", seed):
-            settings = {"preset": kind, "replay.demos": data, "seed": seed, "env.options.split": "train",
-                        "replay.demo_episodes": 2 if opts.smoke else share}  # fmt: skip
-            trained = cloning.train(
-                work / kind / f"seed{seed}" / "run", settings | cloning.sizes(smoke=opts.smoke, updates=UPDATES)
-            )
-            cloning.record(file, arm, seed, trained, episodes=2 if opts.smoke else cloning.EPISODES)
-        both = [file.arms.get(f"{k}/{share}/success") for k in KINDS]
-        if kind == KINDS[-1] and all(both):
-            without, with_future = (one.value_of(seed) for one in both if one is not None)
-            name = f"wam_minus_vla/{share}"
-            file.record(name, seed, with_future - without, unit="share of episodes", replace=True)
+    data, episodes = demos.recorded(smoke=opts.smoke), 2 if opts.smoke else cloning.EPISODES
+    runs = [
+        (kind, seed, partial(train, work / kind / f"seed{seed}" / "run", data, kind, seed, share, smoke=opts.smoke))
+        for kind, seed in product(KINDS, SEEDS[:1] if opts.smoke else SEEDS)
+        if not file.has(f"{kind}/{share}/success", seed)
+    ]
+    command.side_by_side([run for _, _, run in runs], opts.jobs)
+    for kind, seed, run in runs:
+        cloning.record(file, f"{kind}/{share}", seed, run(), episodes=episodes)
+    without, with_future = (file.arms[f"{kind}/{share}/success"] for kind in KINDS)
+    for seed in without.seeds:
+        gain = with_future.value_of(seed) - without.value_of(seed)
+        file.record(f"wam_minus_vla/{share}", seed, gain, unit="share of episodes", replace=True)
     return command.conclude(file)
 
 

@@ -1,6 +1,6 @@
 """What predicting the future is worth to a policy, with all demonstrations (extended claim).
 
-python -m benchmarks.manipulation.wam_gain_all
+python -m benchmarks.manipulation.wam_gain_all --jobs 2
 """
 
 from __future__ import annotations
