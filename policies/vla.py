@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from robotrl.functional.flow import flow_times, guidance, integrate, noised, prefix_weights, step_times, velocity
+from robotrl.functional.twohot import gaussian_histogram, median_bin
 from robotrl.nets.flow import action_tokens, euler, euler_scripted
 from robotrl.nets.network import is_image
 from robotrl.nets.tokens import Glance, Named, Search, Words
@@ -122,10 +123,8 @@ class VLA(ChunkPolicy):
         named: list[Tensor] = []
         seen = self.prefix(obs, forgetful=True, named=named)
         if self.vla.head == "discrete":
-            found = nn.functional.cross_entropy(
-                self.logits_from(seen).flatten(0, 2), self.tokens_of_scaled(target).flatten(), reduction="none"
-            )
-            error = found.view(target.shape).mean(-1)
+            log_prob = self.logits_from(seen).log_softmax(-1)
+            error = -(self.weights_of_scaled(target) * log_prob).sum(-1).mean(-1)
         else:
             error = self.flow_error(seen, target)
         return {
@@ -269,6 +268,13 @@ class VLA(ChunkPolicy):
         share = (scaled / self._edge + 1.0) / 2.0
         return (share * self.vla.bins).long().clamp(0, self.vla.bins - 1)
 
+    def weights_of_scaled(self, scaled: Tensor) -> Tensor:
+        """What each bin `[..., bins]` is to weigh in the cross-entropy of scaled actions `[...]`."""
+        if self.vla.spread == 0:
+            return nn.functional.one_hot(self.tokens_of_scaled(scaled), self.vla.bins).float()
+        edges = torch.linspace(-self._edge, self._edge, self.vla.bins + 1, device=scaled.device)
+        return gaussian_histogram(scaled, edges, self.vla.spread * 2.0 * self._edge / self.vla.bins)
+
     def action_of(self, tokens: Tensor) -> Tensor:
         """Flat actions `[..., h, A]` in env units: the middles of bins."""
         return self.scaling.inverse(((tokens.float() + 0.5) / self.vla.bins * 2.0 - 1.0) * self._edge)
@@ -281,7 +287,7 @@ class VLA(ChunkPolicy):
         seen = self.prefix(obs)
         if self.vla.head == "discrete":
             logits = self.logits_from(seen)
-            tokens = logits.argmax(-1)
+            tokens = median_bin(logits)
             if explore:
                 chance = torch.softmax(logits / self.vla.temperature, -1).flatten(0, 2)
                 tokens = chance.multinomial(1).view(tokens.shape)

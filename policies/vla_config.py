@@ -55,9 +55,12 @@ class VLAConfig:
     """Steps from now at which the policy, while it learns, also predicts its own proprioception (after an episode's
     end: the last one). Where the arm will be says what it is to find in the picture; actions say it step by step."""
     bins: int = 64
+    spread: float = 2.0
+    """Of the head `discrete`, in bins: the standard deviation of the Gaussian that is learned in place of the one right
+    bin. Without it (0) neighbours are as wrong as any other bin, and demonstrations are soon known by heart."""
     temperature: float = 1.0
     """With exploration: the scale of the noise that a flow starts from, or of the logits of the bins. Without, a flow
-    starts from zero and the likeliest bins are taken."""
+    starts from zero and the bins' medians are taken."""
     scaling: str = "quantile"
     """Units of actions: `quantile` (the 1st and 99th percentile of the data are -1 and 1) or `std`."""
     instruction: str = "instruction"
@@ -93,6 +96,8 @@ class VLAConfig:
                 raise RobotRLError(f"policy.vla.{name} is {getattr(self, name)}; it must lie in [1, {most}].")
         if not 2 <= self.bins <= MAX_BINS:
             raise RobotRLError(f"policy.vla.bins is {self.bins}; it must lie in [2, {MAX_BINS}].")
+        if not 0 <= self.spread <= self.bins:
+            raise RobotRLError(f"policy.vla.spread is {self.spread}; it must lie in [0, policy.vla.bins={self.bins}].")
         if any(not 1 <= step <= MAX_CHUNK for step in self.ahead) or len(self.ahead) > 64:
             raise RobotRLError(
                 f"policy.vla.ahead is {self.ahead}; give at most 64 numbers of steps in [1, {MAX_CHUNK}], or none."

@@ -1,12 +1,13 @@
 """LeRobot's ACT and Diffusion beside our VLA: the same demonstrations, the same training time, the same evaluation.
 
-python -m benchmarks.manipulation.vs_lerobot_policies [--told]
+python -m benchmarks.manipulation.vs_lerobot_policies --jobs 2 [--mute]
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from robotrl.policies.io import load_policy
 
 SEED, PROBE, EACH = 0, 150, 50
 """Updates of a probe, and of each line of its metrics."""
-ARMS: dict[str, dict[str, Any]] = {"act": {"preset": "act"}, "diffusion": {"preset": "diffusion"}}
-TOLD = {f"told_{arm}": {**settings, "policy.lerobot.tell_task": True} for arm, settings in ARMS.items()}
-"""The same with the instruction as a bag of words (extended: `--told`)."""
+MUTE: dict[str, dict[str, Any]] = {"mute_act": {"preset": "act"}, "mute_diffusion": {"preset": "diffusion"}}
+"""As in LeRobot, without the instruction (extended: `--mute`)."""
+ARMS = {arm.removeprefix("mute_"): {**settings, "policy.lerobot.tell_task": True} for arm, settings in MUTE.items()}
+"""With it, as a bag of words: so they learn from the same data."""
 SMALL: dict[str, dict[str, Any]] = {
     "act": {"policy.lerobot.settings.dim_model": 16, "policy.lerobot.settings.n_heads": 2},
     "diffusion": {"policy.lerobot.settings.down_dims": "[16,32]"},
@@ -30,11 +32,12 @@ TARGET = every(
     [value(f"ours_minus/{arm}", ">", 0.0, statistic="mean", n=cloning.EPISODES * len(demos.TASKS)) for arm in ARMS]
 )
 NOTE = cloning.NOTE + (
-    "ours is seed 0 of vla_flow_bc. The others are LeRobot 0.6.1's policies, trained by the same learner for as many "
-    f"minutes on two threads: a probe of {PROBE} updates says how many updates that is. One value an episode, 1 where "
-    "it succeeded; ours_minus are paired differences on the same starts. One training seed. ACT and Diffusion read no "
-    "words in LeRobot, so they cannot know which of three colours is meant; the arms told_ (extended, --told) get the "
-    "instruction as a bag of words through LeRobot's feature observation.environment_state. Networks start from "
+    "ours is seed 0 of vla_flow_bc, trained on two threads. The others are LeRobot 0.6.1's policies, trained by the "
+    "same learner on one thread each, side by side, for twice as many minutes: the same time of cores. A probe of "
+    f"{PROBE} updates says how many updates that is. One value an episode, 1 where it succeeded; ours_minus are "
+    "paired differences on the same starts. One training seed. ACT and Diffusion read no words in LeRobot and could "
+    "not know which of three colours is meant: they get the instruction as a bag of words through LeRobot's feature "
+    "observation.environment_state; the arms mute_ (extended, --mute) go without. Networks start from "
     "random weights, without those from ImageNet that LeRobot downloads; sizes and learning rates are LeRobot's but "
     "for chunks of 20 (ACT) and 16 (Diffusion), a narrower Diffusion network with group norm and ten DDIM steps, and a "
     "learning rate of 1e-4 for ACT."
@@ -49,19 +52,19 @@ def ours(work: Path, data: Path, *, smoke: bool) -> cloning.Trained:
 
 
 def theirs(work: Path, arm: str, data: Path, minutes: float, *, smoke: bool) -> cloning.Trained:
-    """Train an arm for so many minutes."""
+    """Train an arm on one thread for so many minutes."""
     each = 2 if smoke else EACH
     settings = {
-        **{**ARMS, **TOLD}[arm], "replay.demos": data, "seed": SEED, "env.options.split": "train",
+        **(ARMS | MUTE)[arm], "replay.demos": data, "seed": SEED, "env.options.split": "train",
         "env.groups": "[state,instruction,image/front,image/wrist]", "schedule.rollout_steps": each,
         "schedule.updates": each, "checkpoint_every": 1000,
-        **({**SMALL[arm.removeprefix("told_")], "learner.batch_size": 2, "env.time_limit": 20} if smoke else {}),
+        **({**SMALL[arm.removeprefix("mute_")], "learner.batch_size": 2, "env.time_limit": 20} if smoke else {}),
     }  # fmt: skip
-    probe = cloning.train(work / arm / "probe", settings | {"total_env_steps": 4 if smoke else PROBE})
+    probe = cloning.train(work / arm / "probe", settings | {"total_env_steps": 4 if smoke else PROBE}, threads=1)
     pace = float(load_run(probe.run).metrics["time/update"].iloc[-1]) / each
     updates = 4 if smoke else max(1, round(minutes * 60 / pace / each)) * each
     command.say(f"{arm}: {1e3 * pace:.0f} ms an update, so {updates:,} updates")
-    return cloning.train(work / arm / "run", settings | {"total_env_steps": updates})
+    return cloning.train(work / arm / "run", settings | {"total_env_steps": updates}, threads=1)
 
 
 def measure(file: lib.ResultFile, arm: str, trained: cloning.Trained, *, episodes: int) -> None:
@@ -86,7 +89,7 @@ def appendix(data: Mapping[str, Any]) -> str:
         f"| arm | parameters | updates | minutes | all tasks | {' | '.join(demos.TASKS)} |",
         "| --- | --- | --- | --- | --- |" + " --- |" * len(demos.TASKS),
     ]
-    for arm in ("ours", *ARMS, *TOLD):
+    for arm in ("ours", *ARMS, *MUTE):
         if arm in arms:
             cells = [_rate(arms[name]["values"]) for name in (arm, *(f"{arm}/{task}" for task in demos.TASKS))]
             parameters, took = arms[f"parameters/{arm}"]["values"][0] / 1e6, arms[arm]["wall_s"][0] / 60
@@ -103,17 +106,17 @@ def _rate(values: Sequence[float]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     claim = "manipulation/vs_lerobot_policies"
     words = list(sys.argv[1:] if argv is None else argv)
-    arms = [*ARMS, *(TOLD if "--told" in words else ())]
-    opts = command.options(claim, __doc__ or "", [word for word in words if word != "--told"])
+    arms = [*ARMS, *(MUTE if "--mute" in words else ())]
+    opts = command.options(claim, __doc__ or "", [word for word in words if word != "--mute"], jobs=True)
     file, work = command.result(claim, opts, TARGET, NOTE), command.work(claim, opts)
     data, episodes = demos.recorded(smoke=opts.smoke), 2 if opts.smoke else cloning.EPISODES
     vla = ours(work, data, smoke=opts.smoke)
+    runs = {arm: partial(theirs, work, arm, data, 2.0 * vla.minutes, smoke=opts.smoke) for arm in arms}
+    command.side_by_side([run for arm, run in runs.items() if not file.has(f"parameters/{arm}", 0)], opts.jobs)
     for arm in ("ours", *arms):
-        if file.has(f"parameters/{arm}", 0):
-            continue
-        file.forget(arm)
-        trained = vla if arm == "ours" else theirs(work, arm, data, vla.minutes, smoke=opts.smoke)
-        measure(file, arm, trained, episodes=episodes)
+        if not file.has(f"parameters/{arm}", 0):
+            file.forget(arm)
+            measure(file, arm, vla if arm == "ours" else runs[arm](), episodes=episodes)
     for arm in arms:
         for i, (mine, its) in enumerate(zip(file.arms["ours"].values, file.arms[arm].values, strict=True)):
             file.record(f"ours_minus/{arm}", i, mine - its, unit="success", replace=True)

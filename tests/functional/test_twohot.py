@@ -3,7 +3,16 @@
 import pytest
 import torch
 
-from robotrl.functional.twohot import symexp, symexp_bins, symlog, two_hot, two_hot_loss, two_hot_mean
+from robotrl.functional.twohot import (
+    gaussian_histogram,
+    median_bin,
+    symexp,
+    symexp_bins,
+    symlog,
+    two_hot,
+    two_hot_loss,
+    two_hot_mean,
+)
 
 BINS = symexp_bins()
 
@@ -59,3 +68,23 @@ def test_the_losses_of_several_targets_add_up_and_so_do_their_gradients():
     torch.testing.assert_close(loss, expected)
     (by_hand,), (by_autograd,) = (torch.autograd.grad((weights * x).sum(), logits) for x in (loss, expected))
     torch.testing.assert_close(by_hand, by_autograd)
+
+
+def test_a_gaussians_histogram_is_what_counting_its_samples_gives():
+    edges, x, sigma = torch.linspace(-1.0, 1.0, 9), torch.tensor([-0.9, 0.05, 0.6]), 0.3
+    weights = gaussian_histogram(x, edges, sigma)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(3))
+    samples = x[:, None] + sigma * torch.randn(3, 400_000, generator=torch.Generator().manual_seed(0))
+    counted = torch.stack([torch.histc(row, 8, -1.0, 1.0) for row in samples])
+    torch.testing.assert_close(weights, counted / counted.sum(-1, keepdim=True), atol=4e-3, rtol=0.0)
+
+
+def test_beyond_the_edges_and_with_the_narrowest_gaussian_the_nearest_bin_has_all():
+    edges = torch.linspace(-1.0, 1.0, 9)
+    weights = gaussian_histogram(torch.tensor([-50.0, 0.1, 50.0]), edges, 1e-3)
+    torch.testing.assert_close(weights, torch.nn.functional.one_hot(torch.tensor([0, 4, 7]), 8).float())
+
+
+def test_the_median_lies_in_the_larger_hump_and_not_on_a_ripple():
+    probs = torch.tensor([[0.3, 0.05, 0.05, 0.05, 0.55], [0.25, 0.2, 0.2, 0.2, 0.15], [0.0, 0.0, 0.0, 0.0, 1.0]])
+    assert median_bin(probs.log()).tolist() == [4, 2, 4]

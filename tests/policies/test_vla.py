@@ -290,6 +290,28 @@ def test_the_bins_distribution_is_exact_and_its_extras_are_those_of_what_was_exe
         vla().logits(obs)
 
 
+def test_without_spread_the_one_right_bin_is_learned_and_with_it_its_neighbours_too():
+    rows = data(3, vla())
+    obs = {k.removeprefix("obs/"): v[0] for k, v in rows.items() if k.startswith("obs/")}
+    sharp, soft = (vla(head="discrete", bins=16, spread=spread) for spread in (0.0, 1.0))
+    tokens = sharp.tokens_of(rows["action"].transpose(0, 1))
+    torch.manual_seed(0)
+    error = sharp.errors(obs, rows)["discrete"].value
+    torch.manual_seed(0)  # which words are left out
+    logits = sharp.logits_from(sharp.prefix(obs, forgetful=True))
+    wanted = torch.nn.functional.cross_entropy(logits.flatten(0, 2), tokens.flatten(), reduction="none")
+    torch.testing.assert_close(error, wanted.view(3, 5, 2).mean(-1).T)
+    weights = soft.weights_of_scaled(soft.scaling(rows["action"].transpose(0, 1)))
+    near = weights.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+    assert bool((near > 0.3).all()) and bool((near < 0.9).all())
+    near += sum(
+        weights.gather(-1, (tokens + k).clamp(0, 15).unsqueeze(-1)).squeeze(-1)
+        * (tokens + k).clamp(0, 15).eq(tokens + k)
+        for k in (-1, 1)
+    )
+    assert bool((near > 0.8).all())
+
+
 def test_units_come_from_the_data_and_go_with_the_policy(tmp_path):
     policy = vla()
     action = data(64, policy)["action"][0]
@@ -352,6 +374,7 @@ def test_instructions_in_words_are_mended_or_refused():
         ({"execute_steps": 9}, "execute_steps is 9, but a chunk has 5 actions"),
         ({"delay": 3}, "delay is 3, but only 2 actions of a chunk are left after execute_steps=3"),
         ({"bins": 1}, r"bins is 1; it must lie in \[2, 4096\]"),
+        ({"spread": -1.0}, r"spread is -1.0; it must lie in \[0, policy.vla.bins=64\]"),
         ({"chunk_size": 0}, r"chunk_size is 0; it must lie in \[1, 1000\]"),
         ({"forget_body": 1.0}, r"forget_body is 1.0; it must lie in \[0, 1\)"),
         ({"temperature": 0.0}, "temperature is 0.0; it must be greater than 0"),
