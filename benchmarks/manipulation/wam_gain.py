@@ -6,14 +6,15 @@ python -m benchmarks.manipulation.wam_gain --jobs 2
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from benchmarks import command
 from benchmarks.manipulation import cloning, demos
-from benchmarks.targets import Target, every, value, verdict
+from benchmarks.targets import Target, every, student_interval, value, verdict, verdict_of
 
 SEEDS = (0, 1)
 UPDATES = 4_500
@@ -22,7 +23,7 @@ NOTE = cloning.NOTE + (
     "Here a share of the episodes of each task is used, the first ones. wam is the vla's trunk and, in training, the "
     "future beside it: the front camera's picture at the end of the chunk, under GigaWorld's mask. Both have the same "
     "number of updates, on one thread each; the autoencoder's 800 are the wam's besides, and count in its minutes. The "
-    "difference is by seed; any verdict meets the claim: supported where its 95 % interval lies above zero, refuted "
+    "difference is by seed; any verdict meets the claim: supported where Student's interval lies above zero, refuted "
     "below, else undecided."
 )
 
@@ -34,6 +35,17 @@ def target(share: int) -> Target:
 
 
 TARGET = target(10)
+
+
+def appendix(data: Mapping[str, Any]) -> str:
+    """The verdict on each difference there is."""
+    lines = ["| difference | seeds | mean, Student's 95 % interval | verdict |", "| --- | --- | --- | --- |"]
+    for arm, entry in data["arms"].items():
+        if arm.startswith("wam_minus_vla/") and len(values := entry["values"]) >= len(SEEDS):
+            low, high = student_interval(values)
+            mean = sum(values) / len(values)
+            lines.append(f"| `{arm}` | {len(values)} | {mean:.3f} [{low:.3f}, {high:.3f}] | {verdict_of(values)} |")
+    return "\n".join(lines)
 
 
 def train(run: Path, data: Path, kind: str, seed: int, share: int, *, smoke: bool) -> cloning.Trained:

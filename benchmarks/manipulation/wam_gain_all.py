@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from benchmarks.manipulation import wam_gain
 
-TARGET, NOTE = wam_gain.target(100), wam_gain.NOTE
+TARGET, NOTE, appendix = wam_gain.target(100), wam_gain.NOTE, wam_gain.appendix
 
 
 def main(argv: Sequence[str] | None = None) -> int:

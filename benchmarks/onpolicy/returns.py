@@ -13,8 +13,8 @@ from typing import Any
 from benchmarks import command, lib
 from benchmarks.onpolicy.tuned import ARMS, settings
 from benchmarks.spine import training
-from benchmarks.targets import every, verdict, verdict_of
-from robotrl.functional.statistics import bootstrap_interval, iqm, mean
+from benchmarks.targets import every, student_interval, verdict, verdict_of
+from robotrl.functional.statistics import iqm, mean
 
 SEEDS = tuple(range(10))
 LEAST = 5
@@ -28,20 +28,21 @@ NOTE = (
     "Deterministic evaluations of 10 episodes every 40,000 env steps, always the same episodes. auc: the mean of all "
     "evaluations; final: the last. Every arm has the values that the authors found best for it (HalfCheetah: over 2M "
     "steps, here 1M); the target's learner is the same, learner=ppo. Differences are by seed. Any verdict meets the "
-    "claim: supported (the 95 % interval of the mean difference lies above zero), refuted (below), or undecided. Ten "
+    "claim: supported (Student's 95 % interval of the mean lies above zero), refuted (below), or undecided. Ten "
     "seeds where the time allows, five at least. Runs may go side by side, so their times are no claim."
 )
 
 
 def appendix(data: dict[str, Any]) -> str:
     """Paired differences with their intervals and what follows from them, for the report."""
-    lines = ["| PROPS minus | n | mean difference, 95 % interval | IQM | seeds above zero | verdict |"]
+    lines = ["| PROPS minus | n | mean difference, Student's 95 % interval | IQM | seeds above zero | verdict |"]
     lines.append("| --- | --- | --- | --- | --- | --- |")
     for pair in PAIRS:
         if pair not in data["arms"]:
             continue
-        values = data["arms"][pair]["values"]
-        low, high = bootstrap_interval(values, mean)
+        if len(values := data["arms"][pair]["values"]) < 2:
+            continue
+        low, high = student_interval(values)
         wins = sum(v > 0 for v in values)
         lines.append(
             f"| {pair.removeprefix('props_minus_')} | {len(values)} | {mean(values):,.0f} [{low:,.0f}, {high:,.0f}] | "
