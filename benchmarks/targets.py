@@ -86,8 +86,8 @@ def verdict_of(differences: Sequence[float]) -> str:
 
 def student_interval(values: Sequence[float]) -> tuple[float, float]:
     """Student's 95 % interval of the mean of two values or more."""
-    low, high = stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values))
-    return float(low), float(high)
+    middle, half = float(np.mean(values)), float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
+    return middle - half, middle + half
 
 
 def every(conditions: list[Target]) -> Target:

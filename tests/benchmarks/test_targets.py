@@ -49,6 +49,7 @@ def test_at_least_counts_the_conditions_that_hold():
         ([-1.0, 2.0, 1.0, -2.0], "undecided"),
         ([1.5, 2.5, 2.0], "supported"),
         ([1.0, 3.0, 2.0], "undecided"),  # 2 +- 2.48
+        ([1.0, 1.0, 1.0], "supported"),  # an interval of no width
     ],
 )
 def test_a_verdict_is_on_which_side_of_zero_the_interval_lies_and_any_of_them_is_met(differences, says):
