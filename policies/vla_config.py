@@ -91,11 +91,14 @@ class VLAConfig:
                 raise RobotRLError(
                     f"policy.vla.{name} is '{getattr(self, name)}'; it must be one of: {', '.join(known)}."
                 )
-        for name, most in (("chunk_size", MAX_CHUNK), ("flow_steps", MAX_CHUNK), ("flow_samples", 64)):
-            if not 1 <= getattr(self, name) <= most:
-                raise RobotRLError(f"policy.vla.{name} is {getattr(self, name)}; it must lie in [1, {most}].")
-        if not 2 <= self.bins <= MAX_BINS:
-            raise RobotRLError(f"policy.vla.bins is {self.bins}; it must lie in [2, {MAX_BINS}].")
+        for name, least, most in (
+            ("chunk_size", 1, MAX_CHUNK),
+            ("flow_steps", 1, MAX_CHUNK),
+            ("flow_samples", 1, 64),
+            ("bins", 2, MAX_BINS),
+        ):
+            if not least <= getattr(self, name) <= most:
+                raise RobotRLError(f"policy.vla.{name} is {getattr(self, name)}; it must lie in [{least}, {most}].")
         if not 0 <= self.spread <= self.bins:
             raise RobotRLError(f"policy.vla.spread is {self.spread}; it must lie in [0, policy.vla.bins={self.bins}].")
         if any(not 1 <= step <= MAX_CHUNK for step in self.ahead) or len(self.ahead) > 64:
