@@ -19,7 +19,7 @@ TARGET = every(
     ]
 )
 NOTE = cloning.NOTE + (
-    "Every number of every action is one of 64 bins, all decoded at once, the median taken. An update is cheaper "
+    "Every number of every action is one of 64 bins, all decoded at once, the mean taken. An update is cheaper "
     "than a flow's, which looks at each example at two noise levels, so there are more of them in the same time."
 )
 

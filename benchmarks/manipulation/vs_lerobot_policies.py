@@ -21,9 +21,13 @@ from robotrl.policies.io import load_policy
 SEED, PROBE, EACH = 0, 150, 50
 """Updates of a probe, and of each line of its metrics."""
 MUTE: dict[str, dict[str, Any]] = {"mute_act": {"preset": "act"}, "mute_diffusion": {"preset": "diffusion"}}
-"""As in LeRobot, without the instruction (extended: `--mute`)."""
-ARMS = {arm.removeprefix("mute_"): {**settings, "policy.lerobot.tell_task": True} for arm, settings in MUTE.items()}
-"""With it, as a bag of words: so they learn from the same data."""
+"""As in LeRobot, without the instruction and on pictures as they are (extended: `--mute`)."""
+OURS = {"learner.image_jitter": 0.15, "learner.image_erase": 3, "learner.matmul_precision": "bf16"}
+"""What our preset does to pictures and how it multiplies: it is not the policies that this would compare."""
+ARMS = {
+    arm.removeprefix("mute_"): {**settings, **OURS, "policy.lerobot.tell_task": True} for arm, settings in MUTE.items()
+}
+"""With it, as a bag of words, and with what ours has beside the policy: so they learn from the same data."""
 SMALL: dict[str, dict[str, Any]] = {
     "act": {"policy.lerobot.settings.dim_model": 16, "policy.lerobot.settings.n_heads": 2},
     "diffusion": {"policy.lerobot.settings.down_dims": "[16,32]"},
@@ -33,11 +37,12 @@ TARGET = every(
 )
 NOTE = cloning.NOTE + (
     "ours is seed 0 of vla_flow_bc, trained on two threads. The others are LeRobot 0.6.1's policies, trained by the "
-    "same learner on one thread each, side by side, for twice as many minutes: the same time of cores. A probe of "
-    f"{PROBE} updates says how many updates that is. One value an episode, 1 where it succeeded; ours_minus are "
+    "same learner on one thread each, the other core busy as well, for twice as many minutes: the same time of cores. "
+    f"A probe of {PROBE} updates says how many that is. One value an episode, 1 where it succeeded; ours_minus are "
     "paired differences on the same starts. One training seed. ACT and Diffusion read no words in LeRobot and could "
     "not know which of three colours is meant: they get the instruction as a bag of words through LeRobot's feature "
-    "observation.environment_state; the arms mute_ (extended, --mute) go without. Networks start from "
+    "observation.environment_state. Their pictures are jittered and erased as ours are and they multiply in bf16 as it "
+    "does. The arms mute_ (extended, --mute) have none of this. Networks start from "
     "random weights, without those from ImageNet that LeRobot downloads; sizes and learning rates are LeRobot's but "
     "for chunks of 20 (ACT) and 16 (Diffusion), a narrower Diffusion network with group norm and ten DDIM steps, and a "
     "learning rate of 1e-4 for ACT."
