@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from robotrl.functional.flow import flow_times, guidance, integrate, noised, prefix_weights, step_times, velocity
-from robotrl.functional.twohot import gaussian_histogram, median_bin
+from robotrl.functional.twohot import gaussian_histogram, mean_bin
 from robotrl.nets.flow import action_tokens, euler, euler_scripted
 from robotrl.nets.network import is_image
 from robotrl.nets.tokens import Glance, Named, Search, Words
@@ -38,8 +38,8 @@ FORGET = 0.03
 """Share of words that training replaces by the unknown one, so that its vector means something."""
 NAMED = 2
 """Tokens a camera for what the sentence names."""
-EDGE = 1.0
-"""Bins cover [-1, 1] of the scaled actions; with `scaling=std` three times that."""
+EDGE = 1.25
+"""Bins cover [-1.25, 1.25] of the scaled actions, so that a mean can be 1 too; with `scaling=std` three times that."""
 
 
 class VLA(ChunkPolicy):
@@ -287,7 +287,7 @@ class VLA(ChunkPolicy):
         seen = self.prefix(obs)
         if self.vla.head == "discrete":
             logits = self.logits_from(seen)
-            tokens = median_bin(logits)
+            tokens = mean_bin(logits)
             if explore:
                 chance = torch.softmax(logits / self.vla.temperature, -1).flatten(0, 2)
                 tokens = chance.multinomial(1).view(tokens.shape)

@@ -55,12 +55,12 @@ class VLAConfig:
     """Steps from now at which the policy, while it learns, also predicts its own proprioception (after an episode's
     end: the last one). Where the arm will be says what it is to find in the picture; actions say it step by step."""
     bins: int = 64
-    spread: float = 2.0
+    spread: float = 4.0
     """Of the head `discrete`, in bins: the standard deviation of the Gaussian that is learned in place of the one right
     bin. Without it (0) neighbours are as wrong as any other bin, and demonstrations are soon known by heart."""
     temperature: float = 1.0
     """With exploration: the scale of the noise that a flow starts from, or of the logits of the bins. Without, a flow
-    starts from zero and the bins' medians are taken."""
+    starts from zero and the bins' means are taken."""
     scaling: str = "quantile"
     """Units of actions: `quantile` (the 1st and 99th percentile of the data are -1 and 1) or `std`."""
     instruction: str = "instruction"

@@ -106,14 +106,14 @@ def gaussian_histogram(x: Tensor, edges: Tensor, sigma: float) -> Tensor:
     return below.diff(dim=-1) / (below[..., -1:] - below[..., :1])
 
 
-def median_bin(logits: Tensor) -> Tensor:
-    """The bin `[...]` of `logits [..., K]` up to which half of the probability lies.
+def mean_bin(logits: Tensor) -> Tensor:
+    """The bin `[...]` of `logits [..., K]` in which their mean lies, for bins of equal width.
 
-    Of ordered bins it is the guess with the least expected distance, where the likeliest bin follows every ripple; and
-    unlike the mean it lies in one of two humps, not between them.
+    It moves with every bit of probability. The likeliest bin and the median do not: where half of what was learned
+    still waits and half already goes, they wait.
     """
-    below = torch.softmax(logits, -1).cumsum(-1) < 0.5
-    return below.sum(-1).clamp(max=logits.shape[-1] - 1)
+    places = torch.arange(logits.shape[-1], device=logits.device, dtype=logits.dtype)
+    return (torch.softmax(logits, -1) @ places).round().long()
 
 
 def two_hot_mean(logits: Tensor, bins: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ def two_hot_mean(logits: Tensor, bins: Tensor) -> Tensor:
 
 __all__ = [
     "gaussian_histogram",
-    "median_bin",
+    "mean_bin",
     "symexp",
     "symexp_bins",
     "symlog",

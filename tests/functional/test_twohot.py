@@ -5,7 +5,7 @@ import torch
 
 from robotrl.functional.twohot import (
     gaussian_histogram,
-    median_bin,
+    mean_bin,
     symexp,
     symexp_bins,
     symlog,
@@ -85,6 +85,6 @@ def test_beyond_the_edges_and_with_the_narrowest_gaussian_the_nearest_bin_has_al
     torch.testing.assert_close(weights, torch.nn.functional.one_hot(torch.tensor([0, 4, 7]), 8).float())
 
 
-def test_the_median_lies_in_the_larger_hump_and_not_on_a_ripple():
-    probs = torch.tensor([[0.3, 0.05, 0.05, 0.05, 0.55], [0.25, 0.2, 0.2, 0.2, 0.15], [0.0, 0.0, 0.0, 0.0, 1.0]])
-    assert median_bin(probs.log()).tolist() == [4, 2, 4]
+def test_the_mean_moves_with_every_bit_of_probability():
+    probs = torch.tensor([[0.3, 0.0, 0.05, 0.1, 0.55], [0.6, 0.0, 0.0, 0.0, 0.4], [0.0, 0.0, 0.0, 0.0, 1.0]])
+    assert mean_bin(probs.log()).tolist() == [3, 2, 4]  # 2.6, 1.6, 4
