@@ -19,9 +19,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
-from robotrl.functional.statistics import iqm
+from robotrl.functional.statistics import iqm, student_interval
 
 Target = dict[str, Any]
 Values = Mapping[str, Sequence[float]]
@@ -82,12 +81,6 @@ def verdict_of(differences: Sequence[float]) -> str:
     """
     low, high = student_interval(differences)
     return "supported" if low > 0 else "refuted" if high < 0 else "undecided"
-
-
-def student_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Student's 95 % interval of the mean of two values or more."""
-    middle, half = float(np.mean(values)), float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
-    return middle - half, middle + half
 
 
 def every(conditions: list[Target]) -> Target:

@@ -14,7 +14,8 @@ from typing import Any
 
 from benchmarks import command
 from benchmarks.manipulation import cloning, demos
-from benchmarks.targets import Target, every, student_interval, value, verdict, verdict_of
+from benchmarks.targets import Target, every, value, verdict, verdict_of
+from robotrl.functional.statistics import student_interval
 
 SEEDS = (0, 1)
 UPDATES = 4_500

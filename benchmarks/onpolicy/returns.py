@@ -13,8 +13,8 @@ from typing import Any
 from benchmarks import command, lib
 from benchmarks.onpolicy.tuned import ARMS, settings
 from benchmarks.spine import training
-from benchmarks.targets import every, student_interval, verdict, verdict_of
-from robotrl.functional.statistics import iqm, mean
+from benchmarks.targets import every, verdict, verdict_of
+from robotrl.functional.statistics import iqm, mean, student_interval
 
 SEEDS = tuple(range(10))
 LEAST = 5

@@ -8,6 +8,7 @@ from robotrl.functional.statistics import (
     mean,
     paired_difference,
     stratified_bootstrap_interval,
+    student_interval,
     wilson_interval,
 )
 
@@ -87,6 +88,20 @@ def test_pairing_sees_a_small_gain_that_two_separate_intervals_hide():
     mirrored = paired_difference(b, a)
     assert mirrored.mean == pytest.approx(-result.mean)
     assert (mirrored.wins, mirrored.losses) == (result.losses, result.wins)
+
+
+def test_students_interval_has_its_textbook_values_and_is_unknown_from_one_value():
+    assert student_interval([1.0, 3.0]) == pytest.approx((2.0 - 12.706, 2.0 + 12.706), abs=1e-3)
+    assert student_interval([1.0, 2.0, 3.0], confidence=0.9) == pytest.approx((2.0 - 1.686, 2.0 + 1.686), abs=1e-3)
+    assert student_interval([5.0, 5.0]) == (5.0, 5.0)
+    assert all(np.isnan(student_interval([5.0])))
+    with pytest.raises(ValueError, match="at least one value"):
+        student_interval([])
+
+
+def test_two_pairs_of_one_sign_decide_nothing_where_they_differ_as_much_as_they_gain():
+    assert not paired_difference([0.0, 0.0], [1.0, 2.0]).decided
+    assert paired_difference([0.0, 0.0, 0.0], [1.0, 1.1, 0.9]).decided
 
 
 def test_pairs_need_samples_of_one_length():
