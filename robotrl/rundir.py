@@ -50,6 +50,7 @@ class RunDir:
         self.plots = self.path / "plots"
         self.config, self.meta, self.metrics = self.path / CONFIG, self.path / META, self.path / METRICS
         self._lock: int | None = _lock(self.path)
+        self._new = False
         self._made: list[Path] = []  # parents that `create` made, innermost first
 
     @classmethod
@@ -70,7 +71,7 @@ class RunDir:
                 f"The run directory {where} cannot be made: {error}. Choose another run_dir=."
             ) from error
         directory = cls(where)
-        directory._made = made
+        directory._new, directory._made = True, made
         return directory
 
     @classmethod
@@ -176,6 +177,15 @@ class RunDir:
         with contextlib.suppress(OSError):  # the first that is not empty is not ours alone
             for folder in folders:
                 folder.rmdir()
+
+    def discard_if_unused(self) -> None:
+        """`discard` where this process began the run and nothing was written yet but what every run begins with."""
+        begun = {self.config, self.meta, self.metrics, self.path / LOCK, *self.path.glob("events.out.tfevents.*")}
+        empty = not self.metrics.exists() or self.metrics.stat().st_size == 0
+        if self._new and empty and set(self.path.iterdir()) <= begun:
+            for file in begun - {self.path / LOCK}:
+                file.unlink(missing_ok=True)
+            self.discard()
 
     def surely_passed(self) -> int:
         """Env steps of the last line but one of `metrics.jsonl`, or 0: what was due then was done before the last."""

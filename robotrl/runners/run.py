@@ -289,6 +289,8 @@ class Run:
         if kind is KeyboardInterrupt:
             say(f"Stopped at once; what came after the last checkpoint is lost. To go on: {self.resume_command}")
         self.close()
+        if isinstance(error, RobotRLError):  # put right, the same command should not find a run in its way
+            self.dir.discard_if_unused()
 
     def close(self) -> None:
         """Close envs and files and give the directory free."""

@@ -267,6 +267,22 @@ def test_a_run_that_cannot_be_built_leaves_its_directory_free(tmp_path, tiny):
     tiny.create(tmp_path / "x").close()
 
 
+def test_a_mistake_that_training_finds_before_its_first_metrics_leaves_the_directory_free(tmp_path, tiny):
+    def mistake(run):
+        with pytest.raises(RobotRLError, match="mended"), run:
+            raise RobotRLError("This can be mended.")
+
+    mistake(tiny.create(tmp_path / "x"))
+    assert not (tmp_path / "x").exists()
+    with tiny.create(tmp_path / "x"):  # stopped at once, with nothing wrong
+        pass
+    mistake(Run.resume(tmp_path / "x"))
+    assert (tmp_path / "x" / "config.yaml").is_file()  # whoever began it may count on it
+    assert tiny.start(tmp_path / "y", stop_at=128) == 130
+    mistake(Run.resume(tmp_path / "y"))
+    assert (tmp_path / "y" / "checkpoints").is_dir()
+
+
 def test_a_disk_that_is_full_from_the_start_is_told(tmp_path, tiny, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
