@@ -18,7 +18,7 @@ SHEETS = provenance.ROOT / "docs" / "images"
 """Where sheets of predictions go that pages show."""
 TARGET = value(f"dreamer_pixels/{TASK}", ">=", 400.0, statistic="mean", n=1)
 NOTE = (
-    "preset=cpu on pictures of 64 x 64: size1m, batches of 8 sequences of 32 steps, one update for every four env "
+    "preset=cpu on pictures of 64 x 64: size1m, batches of 16 sequences of 16 steps, one update for every two env "
     "steps; every action is executed four times, so 50,000 env steps are 200,000 frames. The value is the mean return "
     "of 10 episodes at the end of training, without exploration; one seed shows that it learns, no more."
 )
