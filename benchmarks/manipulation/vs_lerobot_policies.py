@@ -83,8 +83,9 @@ def measure(file: lib.ResultFile, arm: str, trained: cloning.Trained, *, episode
     """Play every task and record every episode."""
     result = cloning.play(trained, episodes=episodes)
     good = result.successes or []
-    for i, success in enumerate(good):
-        file.record(arm, i, float(success), unit="success", wall_s=60 * trained.minutes, env_steps=trained.updates)
+    took: dict[str, Any] = {"wall_s": 60 * trained.minutes, "env_steps": trained.updates}
+    for i, success in enumerate(good):  # the training stands at the first: the table adds them up
+        file.record(arm, i, float(success), unit="success", **(took if i == 0 else {}))
     for task in demos.TASKS:
         its = [success for name, success in zip(result.labels["task"], good, strict=True) if name == task]
         for i, success in enumerate(its):
