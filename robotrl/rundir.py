@@ -182,7 +182,7 @@ class RunDir:
         """`discard` where this process began the run and nothing was written yet but what every run begins with."""
         begun = {self.config, self.meta, self.metrics, self.path / LOCK, *self.path.glob("events.out.tfevents.*")}
         empty = not self.metrics.exists() or self.metrics.stat().st_size == 0
-        if self._new and empty and set(self.path.iterdir()) <= begun:
+        if self._new and empty and self.path.is_dir() and set(self.path.iterdir()) <= begun:
             for file in begun - {self.path / LOCK}:
                 file.unlink(missing_ok=True)
             self.discard()

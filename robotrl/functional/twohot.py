@@ -109,8 +109,7 @@ def gaussian_histogram(x: Tensor, edges: Tensor, sigma: float) -> Tensor:
 def mean_bin(logits: Tensor) -> Tensor:
     """The bin `[...]` of `logits [..., K]` in which their mean lies, for bins of equal width.
 
-    It moves with every bit of probability. The likeliest bin and the median do not: where half of what was learned
-    still waits and half already goes, they wait.
+    It moves with every bit of probability, where the likeliest bin and the median may stay.
     """
     places = torch.arange(logits.shape[-1], device=logits.device, dtype=logits.dtype)
     return (torch.softmax(logits, -1) @ places).round().long()

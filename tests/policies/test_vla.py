@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from robotrl.collect import Collector
 from robotrl.functional.flow import integrate
+from robotrl.functional.twohot import mean_bin
 from robotrl.policies import build_policy
 from robotrl.policies.config import PolicyConfig
 from robotrl.policies.io import load_policy, save_policy
@@ -305,6 +306,11 @@ def test_without_spread_the_one_right_bin_is_learned_and_with_it_its_neighbours_
     away = (torch.arange(16) - tokens.unsqueeze(-1)).abs()
     right, near = ((weights * (away <= bins)).sum(-1) for bins in (0, 1))
     assert bool((right > 0.3).all()) and bool((right < 0.9).all()) and bool((near > 0.8).all())
+
+
+def test_the_mean_of_what_is_learned_for_the_ends_of_the_data_is_not_drawn_inwards():
+    policy, ends = vla(head="discrete", bins=64), torch.tensor([-1.0, 1.0])
+    assert torch.equal(mean_bin(policy.weights_of_scaled(ends).log()), policy.tokens_of_scaled(ends))
 
 
 def test_units_come_from_the_data_and_go_with_the_policy(tmp_path):
