@@ -118,7 +118,14 @@ class VLA(ChunkPolicy):
         self.fitted.fill_(True)
 
     def errors(self, obs: Obs, rows: Batch) -> dict[str, Error]:
-        """Squared error of the velocity, or cross-entropy of the bins: `[h, B]`, a mean over the action's numbers."""
+        """Squared error of the velocity, or cross-entropy of the bins: `[h, B]`, a mean over the action's numbers.
+
+        Beside it what `Foresight` foretells; all of it with the dropout that is for learning from data only.
+        """
+        with self.trunk.dropping(self.vla.dropout):
+            return self._errors(obs, rows)
+
+    def _errors(self, obs: Obs, rows: Batch) -> dict[str, Error]:
         target = self.scaling(self._flat(rows["action"])).transpose(0, 1)
         named: list[Tensor] = []
         seen = self.prefix(obs, forgetful=True, named=named)

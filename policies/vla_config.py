@@ -51,6 +51,9 @@ class VLAConfig:
     forget_body: float = 0.3
     """Share of training examples whose proprioception is withheld. How the arm moves tells how it moves on, and a
     policy that learns no more than that never looks for what it is to reach."""
+    dropout: float = 0.0
+    """Of what each layer of the transformer adds, the share that is dropped at random while it learns from data. Bins
+    learn demonstrations by heart sooner than a flow, whose noise is new each time."""
     ahead: list[int] = field(default_factory=lambda: [12, 24, 48])
     """Steps from now at which the policy, while it learns, also predicts its own proprioception (after an episode's
     end: the last one). Where the arm will be says what it is to find in the picture; actions say it step by step."""
@@ -105,12 +108,17 @@ class VLAConfig:
             raise RobotRLError(
                 f"policy.vla.ahead is {self.ahead}; give at most 64 numbers of steps in [1, {MAX_CHUNK}], or none."
             )
-        if not 0 <= self.forget_body < 1:
-            raise RobotRLError(f"policy.vla.forget_body is {self.forget_body}; it must lie in [0, 1).")
+        for name in ("forget_body", "dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise RobotRLError(f"policy.vla.{name} is {getattr(self, name)}; it must lie in [0, 1).")
         if not self.temperature > 0:
             raise RobotRLError(f"policy.vla.temperature is {self.temperature}; it must be greater than 0.")
         if len(self.words) > MAX_WORDS:
             raise RobotRLError(f"policy.vla.words has {len(self.words)} words; at most {MAX_WORDS} are allowed.")
+        self._check_clocks()
+
+    def _check_clocks(self) -> None:
+        """What is executed of a chunk, and when."""
         if not 1 <= self.execute_steps <= self.chunk_size:
             raise RobotRLError(
                 f"policy.vla.execute_steps is {self.execute_steps}, but a chunk has {self.chunk_size} actions; it must "

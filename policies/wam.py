@@ -83,7 +83,7 @@ class WAM(VLA):
         if fresh:
             self.autoencoder.fit(rows[f"obs/{self.camera}"][0], self.wam.autoencoder_steps)
 
-    def errors(self, obs: Obs, rows: Batch) -> dict[str, Error]:
+    def _errors(self, obs: Obs, rows: Batch) -> dict[str, Error]:
         """Squared errors of both velocities: of actions `[h, B]`, of the future `[K, B]`."""
         target = self.scaling(self._flat(rows["action"])).transpose(0, 1)
         pictures, valid = rows[f"obs/{self.camera}"], rows[f"valid/obs/{self.camera}"][1:]

@@ -9,7 +9,8 @@ others follow it. Layers are pre-norm (Xiong et al. 2020) with GELU.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -74,6 +75,7 @@ class Transformer(nn.Module):
         self.dim, self.heads = dim, heads
         self.layers = nn.ModuleList(Layer(dim) for _ in range(layers))
         self.norm = nn.LayerNorm(dim)
+        self._drop = 0.0
         for name, parameter in self.named_parameters():
             if parameter.dim() == 2:
                 gain = 1.0 / math.sqrt(2 * layers) if name.endswith(("out.weight", "down.weight")) else 1.0
@@ -98,8 +100,17 @@ class Transformer(nn.Module):
         """
         plain = torch.is_grad_enabled() or watch is not None or x.is_cuda
         call = run if plain else _scripted
-        out, keys, values = call(x, *self.inputs(seen, valid, x.shape[1]), watch)
+        out, keys, values = call(x, *self.inputs(seen, valid, x.shape[1]), watch, self._drop)
         return out, Seen(keys, values, valid)
+
+    @contextmanager
+    def dropping(self, share: float) -> Iterator[None]:
+        """Within, this share of what attention and MLP of each layer add is dropped (Srivastava et al. 2014)."""
+        self._drop = share
+        try:
+            yield
+        finally:
+            self._drop = 0.0
 
     def inputs(
         self, seen: Sequence[Seen], valid: Tensor | None, length: int
@@ -136,11 +147,13 @@ def project(x: Tensor, weights: list[Tensor], heads: int) -> tuple[Tensor, Tenso
     return q, k, v
 
 
-def finish(x: Tensor, attended: Tensor, weights: list[Tensor]) -> Tensor:
-    """A layer's output, from `attended [B, heads, T, width]`."""
-    x = x + F.linear(attended.transpose(1, 2).flatten(2), weights[4], weights[5])
+def finish(x: Tensor, attended: Tensor, weights: list[Tensor], drop: float = 0.0) -> Tensor:
+    """A layer's output, from `attended [B, heads, T, width]`; the share `drop` of what it adds is left out."""
+    added = F.linear(attended.transpose(1, 2).flatten(2), weights[4], weights[5])
+    x = x + (F.dropout(added, drop) if drop > 0.0 else added)
     inner = F.linear(F.layer_norm(x, x.shape[-1:], weights[6], weights[7]), weights[8], weights[9])
-    return x + F.linear(F.gelu(inner, approximate="tanh"), weights[10], weights[11])
+    added = F.linear(F.gelu(inner, approximate="tanh"), weights[10], weights[11])
+    return x + (F.dropout(added, drop) if drop > 0.0 else added)
 
 
 def run(
@@ -151,6 +164,7 @@ def run(
     values: list[list[Tensor]],
     mask: Tensor | None,
     watch: list[Tensor] | None = None,
+    drop: float = 0.0,
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """All layers and the last norm: what comes out, and the block's own keys and values of each layer.
 
@@ -162,6 +176,7 @@ def run(
         values: the same.
         mask: see `attend`.
         watch: as in `Transformer.forward`.
+        drop: see `finish`.
     """
     own_keys: list[Tensor] = []
     own_values: list[Tensor] = []
@@ -172,7 +187,7 @@ def run(
         if len(keys) > 0:
             k = torch.cat([block[number] for block in keys] + [k], 2)
             v = torch.cat([block[number] for block in values] + [v], 2)
-        x = finish(x, attend(q, k, v, mask, watch), layer)
+        x = finish(x, attend(q, k, v, mask, watch), layer, drop)
     return F.layer_norm(x, x.shape[-1:], weights[-1][0], weights[-1][1]), own_keys, own_values
 
 

@@ -166,6 +166,22 @@ def test_training_withholds_proprioception_now_and_then_and_acting_never_does():
     assert (whole == whole[0]).all()
 
 
+@pytest.mark.parametrize("head", ["flow", "discrete"])
+def test_dropout_is_in_what_is_learned_from_data_alone(head):
+    policy = vla(head=head, dropout=0.5, forget_body=0.0)
+    plain = vla(head=head, forget_body=0.0)
+    plain.load_state_dict(policy.state_dict())
+    rows, obs = data(64, policy), observation(4)
+    seen = {key.removeprefix("obs/"): value[0] for key, value in rows.items() if key.startswith("obs/")}
+    torch.manual_seed(0)
+    dropped = policy.errors(seen, rows)[head].value
+    torch.manual_seed(0)
+    assert not torch.equal(dropped, plain.errors(seen, rows)[head].value)
+    assert torch.equal(policy.infer(obs, None, explore=False)[0], plain.infer(obs, None, explore=False)[0])
+    if head == "discrete":  # with a gradient, as reinforcement learning asks for it
+        assert torch.equal(policy.logits(obs), plain.logits(obs))
+
+
 def test_cameras_search_for_colours_by_the_same_weights():
     spec = replace(SPEC, obs={**SPEC.obs, "image/wrist": ArraySpec((3, 8, 24), "uint8")})
     policy, obs, watch = vla(spec), observation(2), []
@@ -378,6 +394,7 @@ def test_instructions_in_words_are_mended_or_refused():
         ({"spread": -1.0}, r"spread is -1.0; it must lie in \[0, policy.vla.bins=64\]"),
         ({"chunk_size": 0}, r"chunk_size is 0; it must lie in \[1, 1000\]"),
         ({"forget_body": 1.0}, r"forget_body is 1.0; it must lie in \[0, 1\)"),
+        ({"dropout": -0.1}, r"dropout is -0.1; it must lie in \[0, 1\)"),
         ({"temperature": 0.0}, "temperature is 0.0; it must be greater than 0"),
     ],
 )
