@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import warnings
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -42,6 +43,7 @@ class Vocabulary(nn.Module):
         self.words, self.length = tuple(words), length
         self._number = {word: number for number, word in enumerate(self.words, 2)}
         self.register_buffer("taught", torch.zeros(len(self), dtype=torch.bool))
+        self._warned = False
 
     def __len__(self) -> int:
         return len(self.words) + 2
@@ -56,6 +58,20 @@ class Vocabulary(nn.Module):
         inside = tokens.clamp(0, len(self) - 1)
         fine = self.taught[inside] & (inside == tokens)
         return torch.where(fine, tokens, UNKNOWN)
+
+    def understood(self, tokens: Tensor) -> Tensor:
+        """`known(tokens)`, with a warning the first time that a row `[B, length]` is not wholly known."""
+        known = self.known(tokens)
+        if not self._warned and bool((known != tokens).any()):
+            row = int((known != tokens).any(-1).nonzero()[0])
+            new = self.decode(tokens[row][known[row] != tokens[row]].clamp(0, len(self) - 1))
+            self._warned = True
+            warnings.warn(
+                f"The instruction '{self.decode(tokens[row].clamp(0, len(self) - 1))}' has words that this policy was "
+                f"not taught ({new}); it goes by the others.",
+                stacklevel=3,
+            )
+        return known
 
     def encode(self, text: str) -> Tensor:
         """The tokens `[length]` of an instruction in words. A slip of the pen is mended: `blok` is `block`.

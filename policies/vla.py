@@ -13,7 +13,6 @@ tokens that look. The suffix (a token for each action of the chunk) sees it and 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -88,7 +87,6 @@ class VLA(ChunkPolicy):
         self.head = nn.Linear(dim, self.dim * (1 if vla.head == "flow" else vla.bins))
         with torch.no_grad():
             self.head.weight.mul_(0.1)
-        self._warned = False
 
     # ---- learning from data ----
 
@@ -217,17 +215,7 @@ class VLA(ChunkPolicy):
         assert self.vocabulary is not None
         if not bool(self.fitted):
             return tokens.clamp(0, len(self.vocabulary) - 1)
-        known = self.vocabulary.known(tokens)
-        if not self._warned and bool((known != tokens).any()):
-            row = int((known != tokens).any(-1).nonzero()[0])
-            new = self.vocabulary.decode(tokens[row][known[row] != tokens[row]].clamp(0, len(self.vocabulary) - 1))
-            self._warned = True
-            warnings.warn(
-                f"The instruction '{self.vocabulary.decode(tokens[row].clamp(0, len(self.vocabulary) - 1))}' has words "
-                f"that this policy was not taught ({new}); it goes by the others.",
-                stacklevel=2,
-            )
-        return known
+        return self.vocabulary.understood(tokens)
 
     def velocity(self, seen: Seen, x: Tensor, time: Tensor, watch: list[Tensor] | None = None) -> Tensor:
         """The flow `[B, h, A]` at scaled noisy actions `x [B, h, A]` and `time [B]`."""
