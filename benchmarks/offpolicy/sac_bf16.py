@@ -1,0 +1,60 @@
+"""SAC's learning curves with matrix products in bfloat16 beside those in float32, two tasks, three seeds each.
+
+python -m benchmarks.offpolicy.sac_bf16 --jobs 2
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import product
+from typing import Any
+
+from benchmarks import command, lib
+from benchmarks.offpolicy import dmc, sac_reference
+from benchmarks.targets import every, value
+
+SEEDS = sac_reference.SEEDS
+TASKS = ("cartpole-swingup", "walker-walk")
+TARGET = every([value(f"bf16_over_fp32/{task}", ">=", 0.95, statistic="mean", n=len(SEEDS)) for task in TASKS])
+NOTE = (
+    "Do the curves agree? Both arms are the runs of sac_reference (fp32 is that claim's own), but for "
+    "learner.matmul_precision. `area`: the mean return of all evaluations of a run, of 10 deterministic episodes every "
+    "5,000 env steps. bf16_over_fp32: the ratio of the areas, seed by seed; a run with other rounding is another "
+    "run, so single ratios scatter as two seeds do."
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    claim = "offpolicy/sac_bf16"
+    opts = command.options(claim, __doc__ or "", argv, jobs=True)
+    file, work = command.result(claim, opts, TARGET, NOTE), command.work(claim, opts)
+    folders = {"fp32": work / "fp32" if opts.smoke else lib.WORK / "offpolicy" / "sac_reference", "bf16": work / "bf16"}
+    tasks, seeds = (TASKS[:1], SEEDS[:1]) if opts.smoke else (TASKS, SEEDS)
+
+    def run(arm: str, task: str, seed: int) -> None:
+        settings: dict[str, Any] = {} if arm == "fp32" else {"learner.matmul_precision": arm}
+        env_steps = sac_reference.TASKS[task][0] // 2
+        curve = dmc.train(folders[arm] / task / f"seed{seed}", task, seed, env_steps, settings, smoke=opts.smoke)
+        dmc.record(file, arm, task, seed, curve)
+        area = sum(point.mean for point in curve.points) / len(curve.points)
+        last = curve.points[-1]
+        file.record(
+            f"{arm}/{task}/area", seed, area, unit="return", wall_s=last.train_s, env_steps=last.env_steps,
+            commit=curve.commit,
+        )  # fmt: skip
+
+    runs: list[Callable[[], None]] = [
+        partial(run, arm, task, seed)
+        for task, seed, arm in product(tasks, seeds, folders)
+        if not file.has(f"{arm}/{task}", seed)
+    ]
+    command.side_by_side(runs, opts.jobs)
+    for task, seed in product(tasks, seeds):
+        bf16, fp32 = (file.arms[f"{arm}/{task}/area"].value_of(seed) for arm in ("bf16", "fp32"))
+        file.record(f"bf16_over_fp32/{task}", seed, bf16 / fp32, unit="ratio", replace=True)
+    return command.conclude(file)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
