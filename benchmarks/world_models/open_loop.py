@@ -27,10 +27,11 @@ TARGET = every(
     ]
 )
 NOTE = (
-    "Of each run of dreamer_state, `robotrl eval predictions=`: from eight moments of each of 10 episodes that its "
-    "final policy plays with exploration, the model takes in 5 observations and then only the actions. The error is "
-    "the mean square over the numbers of the observation, each in units of its own deviation, and over moments and "
-    "episodes. ratio: the model's error as a share of that of saying the last observation it saw again."
+    "Of each run of dreamer_state, `robotrl eval predictions=`: at eight moments of each of 10 episodes that its "
+    "final policy plays with exploration, the model, which has followed the episode up to there, is told only the "
+    "actions from then on. The error is the mean square over the numbers of the observation, each in units of its own "
+    "deviation, and over moments and episodes; the model's guess is one sample. ratio: its error as a share of that of "
+    "saying the last observation it saw again."
 )
 
 

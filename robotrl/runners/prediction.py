@@ -1,8 +1,8 @@
 """How far a world model sees: what it imagines from given actions, beside what then happened.
 
-A policy plays; from moments of its episodes the model takes in `context` observations, and then only the actions that
-were taken. What it decodes is compared with what was observed, and with the last observation it had seen, which is what
-a model that knows nothing of motion would say.
+A policy plays, and the model follows its episodes from their start, as it does when it acts; from some moments on it is
+told only the actions that were taken. What it decodes is compared with what was observed, and with the last observation
+it had seen, which is what a model that knows nothing of motion would say.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ class Predictions:
 
     def __str__(self) -> str:
         lines = [
-            f"Open-loop prediction after {self.context} observations, {self.windows} windows of {self._n} episodes"
+            f"Open-loop prediction after {self.context} observations or more, {self.windows} windows of {self._n} "
+            "episodes"
         ]
         for group in self.model:
             for step in sorted({1, (self.horizon + 1) // 2, self.horizon}):
@@ -111,7 +112,8 @@ def predict(
         env: a RobotRL vector env with as many rows as episodes.
         episodes: rows, each of which plays one.
         windows: moments of an episode.
-        context: observations the model takes in before it imagines.
+        context: the last observations the model takes in before it imagines: so many are shown, and at least so many
+            are there.
         horizon: steps it imagines.
         seed: of episodes, actions and samples.
         explore: act as in training: a policy that stands still would make copying perfect.
@@ -171,7 +173,7 @@ def _compare(
         count += len(starts)
         at = torch.as_tensor(starts)[None] + torch.arange(length)[:, None]
         seen = {g: v[at] for g, v in obs.items()}
-        deter, stoch, decoded = _look_ahead(policy, model, seen, action[at], context)
+        deter, stoch, decoded = _look_ahead(policy, model, obs, action, at, context)
         for g in policy.obs_groups:
             scale = 255.0 if g in images else spread[g]
             truth, said = seen[g].float() / scale, decoded[g].float() / scale
@@ -199,17 +201,26 @@ def _compare(
 
 
 def _look_ahead(
-    policy: RSSMPolicy, model: WorldModel, seen: Obs, action: Tensor, context: int
+    policy: RSSMPolicy, model: WorldModel, obs: Obs, action: Tensor, at: Tensor, context: int
 ) -> tuple[Tensor, Tensor, Obs]:
-    """States and what they decode to, `[context + horizon, W, ...]`: from observations first, then from actions."""
-    length, rows = action.shape[:2]
-    before = torch.cat([torch.zeros_like(action[:1]), action[: context - 1]])
-    first = torch.zeros(context, rows, dtype=torch.bool, device=action.device)
+    """States and what they decode to, `[context + horizon, W, ...]`: from observations first, then from actions.
+
+    Args:
+        policy: whose perception takes the observations in.
+        model: imagines.
+        obs: of one episode, `[T, ...]`; the model follows it from its start, as the policy does.
+        action: `[T, A]`, scaled.
+        at: the windows' steps, `[context + horizon, W]`.
+        context: steps of a window that are seen.
+    """
+    before = torch.cat([torch.zeros_like(action[:1]), action[:-1]])[:, None]
+    first = torch.zeros(len(action), 1, dtype=torch.bool, device=action.device)
     first[0] = True
-    known = model.observe({g: v[:context] for g, v in seen.items()}, before, first, policy.perception.initial(rows))
-    ahead = iter(action[context - 1 : length - 1])
-    dream = model.imagine(known.deter[-1], known.stoch[-1], lambda _: next(ahead), length - context)
-    features = torch.cat([known.features, dream.features[1:]])
+    known = model.observe({g: v[:, None] for g, v in obs.items()}, before, first, policy.perception.initial(1))
+    now = at[context - 1]
+    ahead = iter(action[at[context - 1 : -1]])
+    dream = model.imagine(known.deter[now, 0], known.stoch[now, 0], lambda _: next(ahead), len(at) - context)
+    features = torch.cat([known.features[at[:context], 0], dream.features[1:]])
     kept, wide = features.cpu(), known.deter.shape[-1]
     return kept[..., :wide], kept[..., wide:], {g: v.cpu() for g, v in model.decode(features).items()}
 

@@ -74,6 +74,24 @@ def test_a_model_that_decodes_the_truth_has_no_error():
     assert (found.copy["state"] > 0).all()
 
 
+def test_the_model_follows_an_episode_from_its_start_to_the_moment_it_looks_ahead_from():
+    env = envs.Clock(num_envs=2, length=8)
+    learner, followed = parts_of(env).learner, []
+    observe = learner.model.observe
+
+    def recorded(obs, before, first, state):
+        followed.append((first, observe(obs, before, first, state)))
+        return followed[-1][1]
+
+    learner.model.observe = recorded
+    words = {"episodes": 2, "windows": 2, "context": CONTEXT, "horizon": HORIZON}
+    found = predict(learner.policy, learner.model, env, **words)
+    at = slice(8 - HORIZON - CONTEXT, 8 - HORIZON)
+    for i, (first, states) in enumerate(followed):
+        assert first[:, 0].tolist() == [True] + [False] * 7
+        assert np.array_equal(found.latents["deter"][:CONTEXT, i], states.deter[at, 0])
+
+
 def test_no_episode_that_is_long_enough_is_told():
     with pytest.raises(RobotRLError, match="No episode is long enough to look 30 steps ahead"):
         found_for(envs.Clock(num_envs=2, length=8), horizon=30)
