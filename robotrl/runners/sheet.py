@@ -1,7 +1,7 @@
 """Many episodes on one sheet: a film that shows them side by side, or a picture with a row of moments for each.
 
 Under every episode stands its instruction; the strip is grey while it runs, green once it succeeded and red once it
-ended without.
+ended without. Where the env has no notion of success it stays grey and says the return.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from robotrl.types import Policy, RobotRLError
 Picture = NDArray[np.uint8]
 RUNNING, SUCCESS, FAILURE = (0.32, 0.33, 0.36), (0.10, 0.52, 0.24), (0.72, 0.16, 0.14)
 """Colours of the strips: red, green, blue in [0, 1]."""
-MARKS = {RUNNING: "", SUCCESS: "success: ", FAILURE: "failed: "}
 STRIP = 34
 """Pixels of a strip's height."""
 MOMENTS = 6
@@ -57,6 +56,7 @@ class Stage:
         self.captions = [text for env in envs for text in _captions(env)]
         """What each episode is asked to do."""
         self.colours = [RUNNING] * len(self.captions)
+        self._marks, self._returns = [""] * len(self.captions), np.zeros(len(self.captions))
         self.pictures: list[Picture] = [
             env.render_rows([row], **self._look)[0] for env in envs for row in range(env.num_envs)
         ]
@@ -78,11 +78,15 @@ class Stage:
     def _step(self, k: int, first: int) -> None:
         env, running = self._envs[k], self._running[k]
         action, _, state = self._policy.act(tensors(self._obs[k], self._device), self._states[k], explore=False)
-        obs, _, terminated, truncated, infos = env.step(action.cpu().numpy())
+        obs, reward, terminated, truncated, infos = env.step(action.cpu().numpy())
         done = terminated | truncated
+        self._returns[first : first + env.num_envs] += np.where(running, reward, 0.0)
         good = np.asarray(infos.get("success", terminated & False), np.bool_)
-        for row in np.flatnonzero(running & done):
-            self.colours[first + row] = SUCCESS if good[row] else FAILURE
+        for i, succeeded in zip(first + np.flatnonzero(running & done), good[running & done], strict=True):
+            if not env.env_spec.success:
+                self._marks[i] = f"return {self._returns[i]:.4g}: "
+            else:
+                self._marks[i], self.colours[i] = ("success: ", SUCCESS) if succeeded else ("failed: ", FAILURE)
         self._running[k] = running & ~done
         rows = np.flatnonzero(self._running[k]).tolist()  # a row that ended shows the next episode already
         for row, picture in zip(rows, env.render_rows(rows, **self._look), strict=True):
@@ -92,7 +96,7 @@ class Stage:
 
     def strip(self, i: int, width: int) -> Picture:
         """What stands under episode i, `[STRIP, width, 3]`."""
-        return strip(MARKS[self.colours[i]] + self.captions[i], self.colours[i], width)
+        return strip(self._marks[i] + self.captions[i], self.colours[i], width)
 
 
 def write_sheet(

@@ -11,9 +11,11 @@ from robotrl.envs.tabletop.experts import Expert
 from robotrl.functional.statistics import wilson_interval
 from robotrl.runners.eval_result import EvalResult, pool
 from robotrl.runners.evaluate import evaluate
-from robotrl.runners.sheet import RUNNING, sheet_of_tasks, strip
+from robotrl.runners.sheet import RUNNING, Stage, sheet_of_tasks, strip
 from robotrl.runners.tasks import evaluate_tasks, in_task, swapped
 from robotrl.types import RobotRLError
+from tests.envs_for_tests import ConstantReward
+from tests.learners.cases import make
 
 SHORT = EnvConfig("tabletop/reach", time_limit=30)
 
@@ -93,6 +95,16 @@ def test_a_picture_sheet_has_a_row_of_moments_an_episode(tmp_path):
     assert imread(path).shape[:2] == (2 * 184, 6 * 200)
     with pytest.raises(RobotRLError, match=r"a film \(\.mp4\) or a picture"):
         sheet_of_tasks(tmp_path / "s.gif", expert(), SHORT, episodes=1)
+
+
+def test_without_a_notion_of_success_a_strip_says_the_return_and_blames_nobody():
+    env = ConstantReward(num_envs=2, length=3)
+    stage = Stage(make("ppo", env).learner.policy, [env], seed=0, height=20, width=80)
+    assert np.array_equal(stage.strip(0, 80), strip(env.env_spec.id, RUNNING, 80))
+    while not stage.over:
+        stage.step()
+    assert stage.colours == [RUNNING] * 2
+    assert np.array_equal(stage.strip(1, 80), strip(f"return 3: {env.env_spec.id}", RUNNING, 80))
 
 
 def test_a_long_instruction_is_cut_to_its_strip():
