@@ -28,11 +28,11 @@ TARGET = every(
     ]
 )  # fmt: skip
 NOTE = (
-    "Observations of states, nets of 2x256 units, every action executed twice (an env step is two frames), one update "
-    "of critics and actor for each env step, the preset of the task. The value is the mean return of 10 deterministic "
-    "episodes at the end of training. Published SAC, of other sizes and settings: 835, 923, 958 on the first three "
-    "(TD-MPC2's repository) and between 178 and 586 on cheetah-run from 100,000 to 500,000 frames (SimbaV2's). "
-    "Runs are single-threaded and may go side by side, so their times are no claim."
+    "Observations of states, normalised, nets of 2x256 units, every action executed twice (an env step is two "
+    "frames), one update of critics and actor for each env step, the preset of the task. The value is the mean return "
+    "of 10 deterministic episodes at the end of training. Published SAC, of other sizes and settings: 835, 923, 958 on "
+    "the first three (TD-MPC2's repository) and between 178 and 586 on cheetah-run from 100,000 to 500,000 frames "
+    "(SimbaV2's). Runs are single-threaded and may go side by side, so their times are no claim."
 )
 
 
