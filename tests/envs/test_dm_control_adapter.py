@@ -162,6 +162,11 @@ def test_mistakes_get_a_sentence(env_id, options, message):
         make_vec(env_id, **options)
 
 
+def test_deprecations_in_the_suites_own_models_are_not_the_users_business(caplog):
+    make_vec("dmc/cheetah-run", num_envs=2).close()
+    assert not caplog.records
+
+
 def test_without_dm_control_the_message_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "dm_control", None)
     with pytest.raises(RobotRLError, match=r'not installed.*pip install "robotrl\[dmc\]"'):
