@@ -39,7 +39,7 @@ class RSSMPolicy(nn.Module):
         super().__init__()
         self.config, self.spec = config, spec
         groups = None if config.groups is None else tuple(config.groups)
-        self.perception = Perception(spec, config.world_model, groups=groups)
+        self.perception = Perception(spec, config.world_model, groups=groups, normalise=config.normalise_obs)
         self.obs_groups = self.perception.groups
         self.actions = ActionMap(spec.action)
         size = self.perception.size

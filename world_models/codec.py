@@ -43,7 +43,7 @@ class Encoder(nn.Module):
         self.dim = self.vector.out_dim if self.vector else 0
         for name in self.images:
             channels, height, breadth = obs[name].shape
-            self.image[_module_name(name)] = _ImageEncoder(channels, size.depth)
+            self.image[module_name(name)] = _ImageEncoder(channels, size.depth)
             self.dim += size.depth * MULTIPLES[-1] * (height // 16) * (breadth // 16)
         self._shapes = {name: tuple(spec.shape) for name, spec in obs.items()}
 
@@ -57,7 +57,7 @@ class Encoder(nn.Module):
             image = obs[name]
             lead = image.shape[:-3]
             x = image.reshape(-1, *image.shape[-3:]).float().div_(255.0).sub_(0.5)
-            parts.append(self.image[_module_name(name)](x).reshape(*lead, -1))
+            parts.append(self.image[module_name(name)](x).reshape(*lead, -1))
         return torch.cat(parts, -1)
 
 
@@ -75,10 +75,10 @@ class Decoder(nn.Module):
         self._shapes = {name: tuple(spec.shape) for name, spec in obs.items()}
         self.vector = NormedMLP(size.features, [size.units] * 3) if self.vectors else None
         self.heads = nn.ModuleDict(
-            {_module_name(n): Linear(size.units, math.prod(self._shapes[n])) for n in self.vectors}
+            {module_name(n): Linear(size.units, math.prod(self._shapes[n])) for n in self.vectors}
         )
         self.image = nn.ModuleDict(
-            {_module_name(n): _ImageDecoder(size.features, self._shapes[n], size.depth) for n in self.images}
+            {module_name(n): _ImageDecoder(size.features, self._shapes[n], size.depth) for n in self.images}
         )
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
@@ -87,9 +87,9 @@ class Decoder(nn.Module):
         if self.vector is not None:
             hidden = self.vector(features)
             for name in self.vectors:
-                out[name] = self.heads[_module_name(name)](hidden).float().reshape(*lead, *self._shapes[name])
+                out[name] = self.heads[module_name(name)](hidden).float().reshape(*lead, *self._shapes[name])
         for name in self.images:
-            image = self.image[_module_name(name)](features.reshape(-1, features.shape[-1]))
+            image = self.image[module_name(name)](features.reshape(-1, features.shape[-1]))
             out[name] = image.reshape(*lead, *self._shapes[name])
         return out
 
@@ -194,8 +194,9 @@ def _flatten(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     return x.unsqueeze(-1) if not shape else x.flatten(-len(shape))
 
 
-def _module_name(group: str) -> str:
+def module_name(group: str) -> str:
+    """The group's name as that of a submodule."""
     return group.replace(".", "_").replace("/", "_")
 
 
-__all__ = ["Decoder", "Encoder", "split_groups"]
+__all__ = ["Decoder", "Encoder", "module_name", "split_groups"]

@@ -6,14 +6,16 @@ policies inside the model or check actions before they are taken call `observe`,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from robotrl.nets.normaliser import Normaliser
 from robotrl.types import EnvSpec, Obs, RobotRLError, State
-from robotrl.world_models.codec import Decoder, Encoder
+from robotrl.world_models.codec import Decoder, Encoder, module_name
 from robotrl.world_models.heads import ContinueHead, TwoHotHead
 from robotrl.world_models.rssm import RSSM, Latents, kl_divergence
 from robotrl.world_models.sizes import model_size
@@ -40,12 +42,21 @@ class Perception(nn.Module):
         spec: the env's; its observation groups and actions.
         size: `size1m` and so on, see `robotrl.world_models.sizes`.
         groups: observation groups to take in; None: all but `privileged`.
+        normalise: see numbers in units of their running deviation from their running mean, which `take_in` brings up
+            to date, and predict them so; without, in the env's units (as published). Symlog follows either way.
 
     Raises:
         RobotRLError: there is no such size or group, or an image has a size that the encoder cannot take.
     """
 
-    def __init__(self, spec: EnvSpec, size: str = "size12m", *, groups: tuple[str, ...] | None = None) -> None:
+    def __init__(
+        self,
+        spec: EnvSpec,
+        size: str = "size12m",
+        *,
+        groups: tuple[str, ...] | None = None,
+        normalise: bool = False,
+    ) -> None:
         super().__init__()
         chosen = tuple(g for g in spec.obs if g != "privileged") if groups is None else tuple(groups)
         missing = [g for g in chosen if g not in spec.obs]
@@ -57,6 +68,10 @@ class Perception(nn.Module):
         self.obs = {name: spec.obs[name] for name in chosen}
         self.actions = ActionCode(spec)
         self.encoder = Encoder(self.obs, self.size)
+        self._scaled_groups = self.encoder.vectors if normalise else ()
+        self.normalisers = nn.ModuleDict(
+            {module_name(g): Normaliser(math.prod(self.obs[g].shape), clip=math.inf) for g in self._scaled_groups}
+        )
         self.rssm = RSSM(self.actions.dim, self.encoder.dim, self.size)
 
     def initial(self, num_envs: int) -> State:
@@ -72,11 +87,37 @@ class Perception(nn.Module):
             is_first: `[T, B]` bool.
             state: before the sequence, as from `initial` or the end of an earlier one.
         """
-        return self.rssm.observe(self.encoder({g: obs[g] for g in self.groups}), action, is_first, state)
+        return self.rssm.observe(self.encoder(self.normalised(obs)), action, is_first, state)
 
     def observe_step(self, obs: Obs, action: Tensor, is_first: Tensor, state: State) -> Latents:
         """Like `observe` for one step: no time axis anywhere."""
-        return self.rssm.observe_step(self.encoder({g: obs[g] for g in self.groups}), action, is_first, state)
+        return self.rssm.observe_step(self.encoder(self.normalised(obs)), action, is_first, state)
+
+    def normalised(self, obs: Obs) -> Obs:
+        """The groups it takes in, `[..., *shape]` each, in its own units; images as they are."""
+        return {g: self._scaled(g, obs[g], Normaliser.forward) for g in self.groups}
+
+    def restored(self, obs: Obs) -> Obs:
+        """The inverse of `normalised`."""
+        return {g: self._scaled(g, obs[g], Normaliser.inverse) for g in self.groups}
+
+    def take_in(self, obs: Obs) -> None:
+        """Count new observations into the running means and deviations, if there are any."""
+        for g in self._scaled_groups if obs else ():
+            rows = obs[g].reshape(-1, math.prod(self.obs[g].shape))
+            self._normaliser(g).merge(*Normaliser.moments(rows))
+
+    def _normaliser(self, group: str) -> Normaliser:
+        found = self.normalisers[module_name(group)]
+        assert isinstance(found, Normaliser)
+        return found
+
+    def _scaled(self, group: str, x: Tensor, how: Callable[[Normaliser, Tensor], Tensor]) -> Tensor:
+        if group not in self._scaled_groups:
+            return x
+        shape = self.obs[group].shape
+        flat = x.float().reshape(*x.shape[: x.ndim - len(shape)], math.prod(shape))
+        return how(self._normaliser(group), flat).view(x.shape)
 
 
 class WorldModel(nn.Module):
@@ -124,7 +165,7 @@ class WorldModel(nn.Module):
 
     def decode(self, features: Tensor) -> Obs:
         """The observations that features `[..., F]` stand for, in the env's units; images uint8."""
-        return self.decoder.decode(features)
+        return self.perception.restored(self.decoder.decode(features))
 
     def rest(self) -> dict[str, Tensor]:
         """The state of what is not perception: decoder, reward and continuation, and their discount."""
@@ -147,7 +188,8 @@ class WorldModel(nn.Module):
             terminal: `[...]` bool: after this observation nothing comes.
         """
         features = latents.features
-        losses = {f"reconstruction/{n}": loss for n, loss in self.decoder.losses(features, obs).items()}
+        told = self.decoder.losses(features, self.perception.normalised(obs))
+        losses = {f"reconstruction/{n}": loss for n, loss in told.items()}
         losses["reward"] = self.reward.loss(features, reward)
         losses["continue"] = self.going_on.loss(features, terminal)
         prior, posterior = self.rssm.prior(latents.deter), latents.logits

@@ -139,7 +139,8 @@ class Dreamer:
         return {"world_model": self.model.rest()}
 
     def observe(self, fresh: Batch, progress: Progress) -> None:
-        """Roll back to the last good weights after too many updates in a row that had to be skipped."""
+        """Count what was seen into its mean and deviation; roll back after too many skipped updates in a row."""
+        self.policy.perception.take_in(group(fresh, "obs"))
         if int(self._optimiser.skipped_in_a_row) >= self.config.max_bad_updates:
             self._optimiser.flat.data.copy_(self._snapshot)
             self._optimiser.skipped_in_a_row.zero_()

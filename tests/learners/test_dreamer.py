@@ -110,6 +110,16 @@ def test_bad_updates_are_skipped_counted_and_rolled_back():
     assert metrics["grad_norm/nonfinite"] == 0.0
 
 
+def test_what_was_seen_moves_the_normaliser_that_is_deployed(tmp_path):
+    parts = make("dreamer", envs.Clock(num_envs=3, length=4))
+    fresh = parts.collector.collect(parts.learner.acting, 8)
+    parts.learner.observe(fresh, Progress(24))
+    save_policy(parts.learner.policy, tmp_path / "policy")
+    normaliser = load_policy(tmp_path / "policy").perception.normalisers["state"]
+    assert normaliser.count == 24
+    torch.testing.assert_close(normaliser.mean, fresh["obs/state"].reshape(24, 2).double().mean(0))
+
+
 def test_what_is_deployed_has_no_decoder_no_heads_and_no_critic(tmp_path):
     parts = with_data()
     save_policy(parts.learner.policy, tmp_path / "policy")

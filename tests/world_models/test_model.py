@@ -136,6 +136,39 @@ def test_images_and_discrete_actions_go_in_and_come_out():
     assert all(loss.shape == (T, B) and loss.isfinite().all() for loss in losses.values())
 
 
+def test_normalised_numbers_are_in_units_of_their_deviation_and_decoded_in_the_envs():
+    perception = Perception(WALKER, "size1m", normalise=True)
+    obs = {name: 50.0 + 8.0 * x for name, x in some_obs(WALKER, 40, B).items()}
+    perception.take_in({name: x[:30] for name, x in obs.items()})
+    perception.take_in({name: x[30:] for name, x in obs.items()})
+    for name, seen in perception.normalised(obs).items():
+        flat = seen.reshape(40 * B, -1)
+        torch.testing.assert_close(flat.mean(0), torch.zeros(flat.shape[1]), atol=1e-5, rtol=0.0)
+        torch.testing.assert_close(flat.std(0, correction=0), torch.ones(flat.shape[1]))
+        torch.testing.assert_close(perception.restored({**obs, name: seen})[name], obs[name])
+
+
+def test_with_normalisation_the_envs_units_change_neither_states_nor_losses():
+    found = []
+    for unit in (1.0, 1000.0):
+        torch.manual_seed(0)
+        model = WorldModel(Perception(WALKER, "size1m", normalise=True))
+        obs = {name: unit * x for name, x in some_obs(WALKER, T, B).items()}
+        first = torch.zeros(T, B, dtype=torch.bool)
+        model.perception.take_in(obs)
+        latents = model.observe(obs, torch.randn(T, B, 6), first, model.perception.initial(B))
+        found.append({"deter": latents.deter, **model.losses(latents, obs, torch.zeros(T, B), first)})
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name], value, atol=1e-4, rtol=1e-4)
+
+
+def test_normalisation_leaves_images_alone():
+    perception, obs = Perception(CAMERA, "size1m", normalise=True), some_obs(CAMERA, T, B)
+    perception.take_in(obs)
+    assert perception.normalised(obs)["image/front"] is obs["image/front"]
+    assert list(perception.normalisers) == ["state"]
+
+
 def test_imagination_begins_where_it_is_told_and_takes_the_actions_it_is_given(model):
     state = model.perception.initial(B)
     given = torch.randn(4, B, 6)
