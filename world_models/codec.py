@@ -51,7 +51,7 @@ class Encoder(nn.Module):
         """Tokens `[..., dim]` of the groups, each `[..., *shape]`."""
         parts = []
         if self.vector is not None:
-            flat = [symlog(_flatten(obs[name], self._shapes[name]).float()) for name in self.vectors]
+            flat = [symlog(flatten(obs[name], self._shapes[name]).float()) for name in self.vectors]
             parts.append(self.vector(torch.cat(flat, -1)))
         for name in self.images:
             image = obs[name]
@@ -99,7 +99,7 @@ class Decoder(nn.Module):
         for name, predicted in self(features).items():
             seen = obs[name].float()
             target = seen / 255.0 if name in self.images else symlog(seen)
-            losses[name] = _flatten(predicted - target, self._shapes[name]).square().sum(-1)
+            losses[name] = flatten(predicted - target, self._shapes[name]).square().sum(-1)
         return losses
 
     def decode(self, features: Tensor) -> Obs:
@@ -189,7 +189,7 @@ def split_groups(obs: Mapping[str, ArraySpec]) -> tuple[tuple[str, ...], tuple[s
     return tuple(sorted(set(obs) - set(images))), images
 
 
-def _flatten(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+def flatten(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     """`[..., *shape]` to `[..., numbers]`; a shape of () becomes one number."""
     return x.unsqueeze(-1) if not shape else x.flatten(-len(shape))
 
@@ -199,4 +199,4 @@ def module_name(group: str) -> str:
     return group.replace(".", "_").replace("/", "_")
 
 
-__all__ = ["Decoder", "Encoder", "module_name", "split_groups"]
+__all__ = ["Decoder", "Encoder", "flatten", "module_name", "split_groups"]

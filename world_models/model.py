@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from robotrl.nets.normaliser import Normaliser
 from robotrl.types import EnvSpec, Obs, RobotRLError, State
-from robotrl.world_models.codec import Decoder, Encoder, module_name
+from robotrl.world_models.codec import Decoder, Encoder, flatten, module_name
 from robotrl.world_models.heads import ContinueHead, TwoHotHead
 from robotrl.world_models.rssm import RSSM, Latents, kl_divergence
 from robotrl.world_models.sizes import model_size
@@ -104,8 +104,7 @@ class Perception(nn.Module):
     def take_in(self, obs: Obs) -> None:
         """Count new observations into the running means and deviations, if there are any."""
         for g in self._scaled_groups if obs else ():
-            rows = obs[g].reshape(-1, math.prod(self.obs[g].shape))
-            self._normaliser(g).merge(*Normaliser.moments(rows))
+            self._normaliser(g).merge(*Normaliser.moments(flatten(obs[g], self.obs[g].shape)))
 
     def _normaliser(self, group: str) -> Normaliser:
         found = self.normalisers[module_name(group)]
@@ -115,9 +114,7 @@ class Perception(nn.Module):
     def _scaled(self, group: str, x: Tensor, how: Callable[[Normaliser, Tensor], Tensor]) -> Tensor:
         if group not in self._scaled_groups:
             return x
-        shape = self.obs[group].shape
-        flat = x.float().reshape(*x.shape[: x.ndim - len(shape)], math.prod(shape))
-        return how(self._normaliser(group), flat).view(x.shape)
+        return how(self._normaliser(group), flatten(x.float(), self.obs[group].shape)).view(x.shape)
 
 
 class WorldModel(nn.Module):

@@ -37,10 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         env_steps = sac_reference.TASKS[task][0] // 2
         curve = dmc.train(folders[arm] / task / f"seed{seed}", task, seed, env_steps, settings, smoke=opts.smoke)
         dmc.record(file, arm, task, seed, curve)
-        area = sum(point.mean for point in curve.points) / len(curve.points)
         last = curve.points[-1]
         file.record(
-            f"{arm}/{task}/area", seed, area, unit="return", wall_s=last.train_s, env_steps=last.env_steps,
+            f"{arm}/{task}/area", seed, curve.area, unit="return", wall_s=last.train_s, env_steps=last.env_steps,
             commit=curve.commit,
         )  # fmt: skip
 

@@ -55,7 +55,7 @@ def record(file: lib.ResultFile, arm: str, task: str, seed: int, curve: training
     """Area under the curve, final evaluation, and the curve."""
     file.add_curve(curve.rows(arm, task, seed))
     last = curve.points[-1]
-    values = {"auc": sum(point.mean for point in curve.points) / len(curve.points), "final": last.mean}
+    values = {"auc": curve.area, "final": last.mean}
     for kind, found in values.items():
         file.record(
             f"{arm}/{task}/{kind}", seed, found, unit="return", wall_s=last.train_s, env_steps=last.env_steps,

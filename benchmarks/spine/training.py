@@ -39,6 +39,11 @@ class Curve:
         """The evaluation with the highest mean."""
         return max(self.points, key=lambda point: point.mean)
 
+    @property
+    def area(self) -> float:
+        """Area under the curve: the mean of all evaluations."""
+        return sum(point.mean for point in self.points) / len(self.points)
+
     def first_at(self, threshold: float) -> Point | None:
         """The first evaluation whose mean is at least `threshold`."""
         return next((point for point in self.points if point.mean >= threshold), None)

@@ -87,6 +87,7 @@ def test_the_model_follows_an_episode_from_its_start_to_the_moment_it_looks_ahea
     words = {"episodes": 2, "windows": 2, "context": CONTEXT, "horizon": HORIZON}
     found = predict(learner.policy, learner.model, env, **words)
     at = slice(8 - HORIZON - CONTEXT, 8 - HORIZON)
+    assert len(followed) == 2
     for i, (first, states) in enumerate(followed):
         assert first[:, 0].tolist() == [True] + [False] * 7
         assert np.array_equal(found.latents["deter"][:CONTEXT, i], states.deter[at, 0])
