@@ -116,11 +116,12 @@ class _ImageEncoder(nn.Module):
     def __init__(self, channels: int, depth: int) -> None:
         super().__init__()
         widths = [channels, *(depth * m for m in MULTIPLES)]
-        self.layers = nn.ModuleList(_Convolution(a, b) for a, b in pairwise(widths))
+        self.layers = nn.ModuleList(_Convolution(a, b, doubles=False) for a, b in pairwise(widths))
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)  # which takes half the time that channels first take
         for layer in self.layers:
-            x = layer(x, pool=True)
+            x = layer(x)
         return x.flatten(1)
 
 
@@ -134,33 +135,51 @@ class _ImageDecoder(nn.Module):
         self.smallest = (widths[0], height // 16, breadth // 16)
         self.start = Linear(features, math.prod(self.smallest))
         self.norm = nn.Parameter(torch.ones(widths[0]))
-        self.layers = nn.ModuleList(_Convolution(a, b) for a, b in pairwise(widths))
+        self.layers = nn.ModuleList(_Convolution(a, b, doubles=True) for a, b in pairwise(widths))
         self.out = _convolution(widths[-1], channels)
 
     def forward(self, features: Tensor) -> Tensor:
         x = channel_norm_silu(self.start(features).unflatten(-1, self.smallest), self.norm)
+        x = x.contiguous(memory_format=torch.channels_last)
         for layer in self.layers:
-            x = layer(nn.functional.interpolate(x, scale_factor=2.0))
-        return torch.sigmoid(self.out(nn.functional.interpolate(x, scale_factor=2.0)).float())
+            x = layer(x)
+        return torch.sigmoid(convolve_doubled(x, self.out).float())
 
 
 class _Convolution(nn.Module):
-    def __init__(self, channels: int, out: int) -> None:
-        super().__init__()
-        self.layer = _convolution(channels, out)
-        self.norm = nn.Parameter(torch.ones(out))
+    """A convolution that halves or doubles the image, a norm over channels, and SiLU."""
 
-    def forward(self, x: Tensor, *, pool: bool = False) -> Tensor:
-        x = self.layer(x)
-        return channel_norm_silu(nn.functional.max_pool2d(x, 2) if pool else x, self.norm)
+    def __init__(self, channels: int, out: int, *, doubles: bool) -> None:
+        super().__init__()
+        self.conv = _convolution(channels, out)
+        self.norm = nn.Parameter(torch.ones(out))
+        self.doubles = doubles
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = convolve_doubled(x, self.conv) if self.doubles else nn.functional.max_pool2d(self.conv(x), 2)
+        return channel_norm_silu(x, self.norm)
 
 
 def _convolution(channels: int, out: int) -> nn.Conv2d:
-    layer = nn.Conv2d(channels, out, KERNEL, padding=KERNEL // 2)
-    init_linear(layer.weight.data, channels * KERNEL * KERNEL)
-    assert layer.bias is not None
-    nn.init.zeros_(layer.bias)
-    return layer
+    conv = nn.Conv2d(channels, out, KERNEL, padding=KERNEL // 2)
+    init_linear(conv.weight.data, channels * KERNEL * KERNEL)
+    assert conv.bias is not None
+    nn.init.zeros_(conv.bias)
+    return conv
+
+
+def convolve_doubled(x: Tensor, conv: nn.Conv2d) -> Tensor:
+    """`conv`, of 5x5, on `[B, C, H, W]` with every pixel repeated twice each way: `[B, out, 2 * H, 2 * W]`.
+
+    Of the doubled image the 25 weights see nine pixels at most that differ. So the weights that see the same pixel are
+    added up beforehand, for each of the four places that an output pixel has over its input pixel: 36 products for
+    four output pixels instead of 100, and the doubled image is never made.
+    """
+    places = [nn.functional.pad(conv.weight, (q, 1 - q, p, 1 - p)) for p in (0, 1) for q in (0, 1)]
+    weight = torch.stack(places, 1).flatten(0, 1).unflatten(-1, (3, 2)).unflatten(-3, (3, 2)).sum((-3, -1))
+    assert conv.bias is not None
+    four = nn.functional.conv2d(x, weight, conv.bias.repeat_interleave(4), padding=1)
+    return nn.functional.pixel_shuffle(four, 2)
 
 
 def channel_norm_silu(x: Tensor, scale: Tensor) -> Tensor:
@@ -199,4 +218,4 @@ def module_name(group: str) -> str:
     return group.replace(".", "_").replace("/", "_")
 
 
-__all__ = ["Decoder", "Encoder", "flatten", "module_name", "split_groups"]
+__all__ = ["Decoder", "Encoder", "convolve_doubled", "flatten", "module_name", "split_groups"]

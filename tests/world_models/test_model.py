@@ -9,6 +9,7 @@ import torch
 from robotrl.nets.normed import NormedMLP
 from robotrl.types import ActionSpec, ArraySpec, EnvSpec, RobotRLError
 from robotrl.world_models import SIZES, Perception, WorldModel, model_size
+from robotrl.world_models.codec import convolve_doubled
 from robotrl.world_models.heads import TwoHotHead
 from robotrl.world_models.rssm import RSSM, UNIMIX, kl_divergence
 
@@ -134,6 +135,16 @@ def test_images_and_discrete_actions_go_in_and_come_out():
     losses = model.losses(latents, obs, torch.zeros(T, B), first)
     assert {"reconstruction/image/front", "reconstruction/state", "reward", "continue"} < set(losses)
     assert all(loss.shape == (T, B) and loss.isfinite().all() for loss in losses.values())
+
+
+def test_the_decoder_convolves_a_doubled_image_that_it_never_makes():
+    torch.manual_seed(0)
+    conv, image = torch.nn.Conv2d(3, 5, 5, padding=2), torch.randn(2, 3, 6, 4, requires_grad=True)
+    doubled = torch.nn.functional.interpolate(image, scale_factor=2.0)
+    found, true = convolve_doubled(image, conv), conv(doubled)
+    torch.testing.assert_close(found, true)
+    grads = [torch.autograd.grad(out.square().sum(), [image, conv.weight, conv.bias]) for out in (found, true)]
+    torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-4)
 
 
 def test_normalised_numbers_are_in_units_of_their_deviation_and_decoded_in_the_envs():
