@@ -147,8 +147,8 @@ class Dreamer:
 
     def update(self, batch: dict[str, Batch]) -> tuple[Metrics, Batch]:
         """One step of everything; the latent states it computed go back to the replay."""
-        seen = self._observe_sequences(batch["online"])
         with torch.autocast(self._range.device.type, torch.bfloat16, enabled=self.config.matmul_precision == "bf16"):
+            seen = self._observe_sequences(batch["online"])
             losses = self._model_losses(seen)
             dream = self._imagine(seen.latents)
             behaviour, metrics, first_returns = self._behaviour_losses(dream)
