@@ -17,7 +17,7 @@ from benchmarks import command, lib
 from benchmarks.spine import training
 from benchmarks.targets import every, value
 from benchmarks.world_models import dreamer_state
-from benchmarks.world_models.dreamer_pixels import SHEETS
+from benchmarks.world_models.dreamer_pixels import publish
 
 HORIZON, EPISODES, SEED = 15, 10, 900_000
 TARGET = every(
@@ -36,9 +36,7 @@ NOTE = (
 
 
 def measure(file: lib.ResultFile, task: str, seed: int, run: Path, out: Path) -> None:
-    """Record a run's errors, unless they are there."""
-    if file.has(f"ratio/{task}/{HORIZON}_ahead", seed):
-        return
+    """Record a run's errors, and write its sheet to `out`."""
     words = [f"policy_dir={run}", f"episodes={EPISODES}", f"seed={SEED}", "num_threads=1", f"predictions={out}"]
     command.execute([*command.ROBOTRL, "eval", *words], threads=1, log=out.with_suffix(".log"))
     found = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))["errors"]
@@ -66,8 +64,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                     continue
                 print("Its runs are missing. First: python -m benchmarks.world_models.dreamer_state", file=sys.stderr)
                 return 2
-            sheet = SHEETS / f"open_loop_{task}.png" if seed == 0 and not opts.smoke else work / f"{task}-{seed}.png"
+            if file.has(f"ratio/{task}/{HORIZON}_ahead", seed):
+                continue
+            sheet = work / f"{task}-{seed}.png"
             measure(file, task, seed, run, sheet)
+            if seed == 0 and not opts.smoke:
+                publish(sheet, f"open_loop_{task}.png")
     return command.conclude(file)
 
 
