@@ -108,6 +108,22 @@ def robotrl_points(run_dir: Path, policy: str = "") -> list[Point]:
     return sorted(points, key=lambda point: point.env_steps)
 
 
+def training_points(run_dir: Path, every: int) -> list[Point]:
+    """The returns of the training episodes, exploration included, `every` env steps at a time.
+
+    Args:
+        run_dir: of the run.
+        every: env steps that a point stands at the end of; one without a finished episode is left out. A return is the
+            mean of the episodes that finished in an iteration.
+    """
+    found: dict[int, list[tuple[float, float]]] = {}
+    for row in metrics(run_dir):
+        if "train/return" in row:
+            clock = row["time/elapsed"] - row["time/evaluation"]
+            found.setdefault(-(-row["env_steps"] // every) * every, []).append((row["train/return"], clock))
+    return [Point(steps, [r for r, _ in rows], rows[-1][1]) for steps, rows in sorted(found.items())]
+
+
 def metrics(run_dir: Path) -> list[dict[str, Any]]:
     """The rows of `metrics.jsonl`, one an iteration."""
     lines = (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()

@@ -18,11 +18,11 @@ from benchmarks.targets import every, value
 SEEDS = (0, 1, 2)
 ARMS: dict[str, dict[str, Any]] = {
     "pets/cartpole-swingup": {
-        "learner": "pets", "env": "dmc/cartpole-swingup", "preset": "auto", "total_env_steps": 2_500, "eval_every": 250,
+        "learner": "pets", "env": "dmc/cartpole-swingup", "preset": "auto", "total_env_steps": 2_500, "eval_every": 500,
     },
     "sac/cartpole-swingup": {
         "learner": "sac", "env": "dmc/cartpole-swingup", "preset": "auto", "total_env_steps": 2_500,
-        "env.action_repeat": 4, "eval_every": 250, "learner.random_env_steps": 250, "schedule.warmup_env_steps": 250,
+        "env.action_repeat": 4, "eval_every": 500, "learner.random_env_steps": 250, "schedule.warmup_env_steps": 250,
     },
     "mbpo/InvertedPendulum": {
         "learner": "mbpo", "env": "InvertedPendulum-v5", "preset": "auto", "total_env_steps": 10_000,

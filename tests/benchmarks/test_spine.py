@@ -50,6 +50,20 @@ def test_training_time_leaves_out_evaluations(tmp_path):
     assert point.mean == 1.5
 
 
+def test_training_returns_are_gathered_by_env_steps(tmp_path):
+    told = {100: 1.0, 150: None, 200: 3.0, 201: 5.0, 601: 7.0}  # env steps to the return of what finished there
+    rows = [
+        {"env_steps": at, "time/elapsed": 2.0 * at, "time/evaluation": 1.0 * at}
+        | ({} if mean is None else {"train/return": mean})
+        for at, mean in told.items()
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = training.training_points(tmp_path, 200)
+    assert [(p.env_steps, p.returns, p.train_s) for p in found] == [
+        (200, [1.0, 3.0], 200.0), (400, [5.0], 201.0), (800, [7.0], 601.0),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("task", ["HalfCheetah", "Hopper", "Ant"])
 def test_raw_stepping_simulates_what_the_native_environment_does(task):
     actions = env_worker.random_actions(task, 4, seed=0)
