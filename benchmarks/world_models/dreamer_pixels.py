@@ -42,12 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         own |= {"learner.batch_size": 8, "learner.imagine_share": 0.5}
         own |= dreamer_state.SMOKE if opts.smoke else {}
         curve = training.robotrl(work / TASK / f"seed{SEED}", own, threads=1)
-        dmc.record(file, "dreamer_pixels", TASK, SEED, curve)
         sheet = work / "sheet.png"
         words = [f"policy_dir={work / TASK / f'seed{SEED}'}", "episodes=4", f"predictions={sheet}"]
         command.execute([*command.ROBOTRL, "eval", *words], log=work / "sheet.log")
         if not opts.smoke:
             publish(sheet, "dreamer_pixels.png")
+        dmc.record(file, "dreamer_pixels", TASK, SEED, curve)
     return command.conclude(file)
 
 

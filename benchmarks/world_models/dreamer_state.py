@@ -16,7 +16,7 @@ from benchmarks.targets import every, value
 
 TASKS = {"reacher-easy": (600.0, 3), "ball_in_cup-catch": (700.0, 2)}
 """Task to the return to reach and the number of seeds."""
-FRAMES, REPEAT, EVAL_EVERY = 150_000, 2, 5_000
+FRAMES, REPEAT = 150_000, 2
 LIMIT_MIN = 60.0
 TARGET = every(
     [
@@ -33,7 +33,7 @@ NOTE = (
     "for every two env steps; every action is executed twice, so 75,000 env steps are 150,000 frames. The value is the "
     "mean return of 10 episodes at the end of training, without exploration. minutes: wall time of training without "
     "evaluations, on one core; two runs may go side by side. exploring: the mean return of the training episodes in "
-    "the last 5,000 env steps, which sample their actions, as published scores of Dreamer do."
+    "the last 5,000 env steps, whose actions are sampled, as are those of published scores."
 )
 SMOKE = {
     "policy.world_model": "tiny", "learner.batch_size": 2, "learner.batch_length": 8, "total_env_steps": 400,
@@ -45,7 +45,7 @@ def settings(env: str, seed: int, env_steps: int) -> dict[str, Any]:
     """`key: value` of the command line for a run with preset=cpu."""
     return {
         "learner": "dreamer", "preset": "cpu", "env": env, "env.action_repeat": REPEAT, "seed": seed,
-        "total_env_steps": env_steps, "eval_every": EVAL_EVERY, "eval_episodes": 10, "checkpoint_every": 15_000,
+        "total_env_steps": env_steps, "eval_every": 5_000, "eval_episodes": 10, "checkpoint_every": 15_000,
         "num_threads": 1, "video": False,
     }  # fmt: skip
 
@@ -59,19 +59,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         own = settings(f"dmc/{task}", seed, FRAMES // REPEAT) | (SMOKE if opts.smoke else {})
         run_dir = work / task / f"seed{seed}"
         curve = training.robotrl(run_dir, own, threads=1)
-        if not file.has(f"dreamer/{task}", seed):
-            minutes = curve.points[-1].train_s / 60
-            file.record(f"dreamer/{task}/minutes", seed, minutes, unit="min", wall_s=60 * minutes, commit=curve.commit)
-            dmc.record(file, "dreamer", task, seed, curve)
         explored = training.training_points(run_dir, int(own["eval_every"]))
         dmc.record(file, "exploring", task, seed, training.Curve(explored, curve.commit))
+        minutes = curve.points[-1].train_s / 60
+        file.record(f"dreamer/{task}/minutes", seed, minutes, unit="min", wall_s=60 * minutes, commit=curve.commit)
+        dmc.record(file, "dreamer", task, seed, curve)
 
     tasks = dict(list(TASKS.items())[:1]) if opts.smoke else TASKS
     runs: list[Callable[[], None]] = [
         partial(run, task, seed)
         for task, (_, seeds) in tasks.items()
         for seed in range(1 if opts.smoke else seeds)
-        if not file.has(f"exploring/{task}", seed)
+        if not file.has(f"dreamer/{task}", seed)
     ]
     command.side_by_side(runs, opts.jobs)
     return command.conclude(file)

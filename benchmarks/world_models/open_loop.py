@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import command, lib
-from benchmarks.spine import training
 from benchmarks.targets import every, value
 from benchmarks.world_models import dreamer_state
 from benchmarks.world_models.dreamer_pixels import publish
@@ -22,7 +21,7 @@ from benchmarks.world_models.dreamer_pixels import publish
 HORIZON, EPISODES, SEED = 15, 10, 900_000
 TARGET = every(
     [
-        value(f"ratio/{task}/{step}_ahead", "<", 1.0, statistic="max", n=seeds)
+        value(f"ratio/{task}/{step:02d}_ahead", "<", 1.0, statistic="max", n=seeds)
         for (task, (_, seeds)), step in product(dreamer_state.TASKS.items(), range(1, HORIZON + 1))
     ]
 )
@@ -44,10 +43,10 @@ def measure(file: lib.ResultFile, task: str, seed: int, run: Path, out: Path) ->
         np.concatenate([np.mean(np.asarray(group[kind]), 0, keepdims=True) for group in found.values()]).mean(0)
         for kind in ("model", "copy")
     )
-    commit = training.commit_of(run)
     for step in range(1, HORIZON + 1):
         for name, error in (("model", model), ("copy", copy), ("ratio", model / copy)):
-            file.record(f"{name}/{task}/{step}_ahead", seed, float(error[step - 1]), unit="share", commit=commit)
+            unit = "share" if name == "ratio" else "squared deviations"
+            file.record(f"{name}/{task}/{step:02d}_ahead", seed, float(error[step - 1]), unit=unit)
     command.say(f"{task} seed {seed}: {(model / copy)[0]:.3f} one step ahead, {(model / copy)[-1]:.3f} at {HORIZON}")
 
 
