@@ -77,6 +77,11 @@ class ResultFile:
     def claim(self) -> str:
         return self.path.stem
 
+    @property
+    def commit(self) -> str:
+        """Every commit that measured for this file since it was last fresh, oldest first."""
+        return ", ".join(self._commits)
+
     def has(self, arm: str, seed: int) -> bool:
         """Whether this arm has its value for this seed."""
         return arm in self.arms and seed in self.arms[arm].seeds
@@ -107,7 +112,7 @@ class ResultFile:
             unit: the same for all values of an arm.
             wall_s: seconds it took.
             env_steps: agent decisions it took.
-            commit: of the code that measured; None: of this process.
+            commit: of the code that measured, perhaps several with `, ` between them; None: of this process.
             replace: the value follows from others (as the peak of a mean curve does) and changes when those do.
 
         Raises:
@@ -128,9 +133,9 @@ class ResultFile:
             entry.values.insert(at, float(value))
             entry.wall_s.insert(at, round(float(wall_s), 4))
             entry.env_steps.insert(at, int(env_steps))
-            code = commit or provenance.commit()
-            if code not in self._commits:
-                self._commits.append(code)
+            for code in (commit or provenance.commit()).split(", "):
+                if code not in self._commits:
+                    self._commits.append(code)
             self._taken = {"date": provenance.today(), "hardware": provenance.hardware()}
             self._write()
 
@@ -158,10 +163,9 @@ class ResultFile:
             write_curves(self.curves, merged)
 
     def _write(self) -> None:
-        """`commit` names every commit that measured for this file since it was last fresh, oldest first."""
         arms = {name: asdict(self.arms[name]) for name in sorted(self.arms)}
         data = {
-            "claim": self.claim, "command": self.command, "commit": ", ".join(self._commits),
+            "claim": self.claim, "command": self.command, "commit": self.commit,
             **self._taken, "target": self.target,
             "met": targets.met(self.target, values(arms)), "note": self.note, "arms": arms,
         }  # fmt: skip

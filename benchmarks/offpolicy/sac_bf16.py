@@ -12,13 +12,15 @@ from typing import Any
 
 from benchmarks import command, lib
 from benchmarks.offpolicy import dmc, sac_reference
+from benchmarks.spine import training
 from benchmarks.targets import every, value
 
+REFERENCE = lib.RESULTS / "offpolicy" / "sac_reference.json"
 SEEDS = sac_reference.SEEDS
 TASKS = ("cartpole-swingup", "walker-walk")
 TARGET = every([value(f"bf16_over_fp32/{task}", ">=", 0.95, statistic="mean", n=len(SEEDS)) for task in TASKS])
 NOTE = (
-    "Do the curves agree? Both arms are the runs of sac_reference (fp32 is that claim's own), but for "
+    "Do the curves agree? Both arms are runs as those of sac_reference (fp32: what that claim recorded), but for "
     "learner.matmul_precision. `area`: the mean return of all evaluations of a run, of 10 deterministic episodes every "
     "5,000 env steps. bf16_over_fp32: the ratio of the areas, seed by seed; a run with other rounding is another "
     "run, so single ratios scatter as two seeds do."
@@ -29,13 +31,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     claim = "offpolicy/sac_bf16"
     opts = command.options(claim, __doc__ or "", argv, jobs=True)
     file, work = command.result(claim, opts, TARGET, NOTE), command.work(claim, opts)
-    folders = {"fp32": work / "fp32" if opts.smoke else lib.WORK / "offpolicy" / "sac_reference", "bf16": work / "bf16"}
+    reference = lib.ResultFile(REFERENCE, "", sac_reference.TARGET, sac_reference.NOTE)
     tasks, seeds = (TASKS[:1], SEEDS[:1]) if opts.smoke else (TASKS, SEEDS)
 
     def run(arm: str, task: str, seed: int) -> None:
-        settings: dict[str, Any] = {} if arm == "fp32" else {"learner.matmul_precision": arm}
-        env_steps = sac_reference.TASKS[task][0] // 2
-        curve = dmc.train(folders[arm] / task / f"seed{seed}", task, seed, env_steps, settings, smoke=opts.smoke)
+        if arm == "fp32" and not opts.smoke:
+            curve = training.recorded(reference, "sac", task, seed)
+        else:
+            settings: dict[str, Any] = {"learner.matmul_precision": arm}
+            env_steps = sac_reference.TASKS[task][0] // 2
+            curve = dmc.train(work / arm / task / f"seed{seed}", task, seed, env_steps, settings, smoke=opts.smoke)
         dmc.record(file, arm, task, seed, curve)
         last = curve.points[-1]
         file.record(
@@ -43,9 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             commit=curve.commit,
         )  # fmt: skip
 
+    missing = [f"{task} seed {seed}" for task, seed in product(tasks, seeds) if not reference.has(f"sac/{task}", seed)]
+    if missing and not opts.smoke:
+        raise SystemExit(f"sac_reference has not recorded {', '.join(missing)} yet: run it first.")
     runs: list[Callable[[], None]] = [
         partial(run, arm, task, seed)
-        for task, seed, arm in product(tasks, seeds, folders)
+        for task, seed, arm in product(tasks, seeds, ("fp32", "bf16"))
         if not file.has(f"{arm}/{task}", seed)
     ]
     command.side_by_side(runs, opts.jobs)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import command, provenance
+from benchmarks import command, lib, provenance
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,17 @@ def robotrl(run_dir: Path, settings: Mapping[str, Any], *, threads: int | None) 
         )
         done.write_text(provenance.commit() + "\n", encoding="utf-8")
     return Curve(robotrl_points(run_dir), commit_of(run_dir))
+
+
+def recorded(file: lib.ResultFile, arm: str, task: str, seed: int) -> Curve:
+    """The curve of a run that a claim has recorded, with the commits of all that it recorded."""
+    returns: dict[int, list[float]] = {}
+    clock: dict[int, float] = {}
+    for row in lib.read_curves(file.curves):
+        if (row["arm"], row["task"], row["seed"]) == (arm, task, seed):
+            returns.setdefault(row["env_steps"], []).append(row["return"])
+            clock[row["env_steps"]] = row["train_s"]
+    return Curve([Point(steps, returns[steps], clock[steps]) for steps in sorted(returns)], file.commit)
 
 
 def commit_of(run_dir: Path) -> str:

@@ -26,10 +26,12 @@ NOTE = (
     "size1m on 24 observed numbers and 6 actions (walker), 16 sequences of 64 steps, imagination over 15 steps from "
     "every state, float32; the value is the median of 10 updates in a process of its own, bound to as many cores as it "
     "has threads. robotrl: batch from the replay, update, latent states written back; robotrl_bf16: the same with "
-    "learner.matmul_precision=bf16. sheeprl: its `dreamer_v3_5` "
+    "learner.matmul_precision=bf16. matrix, matrix_bf16: the matrix products of these updates alone, each at its shape "
+    "on operands that stay the same, so in the cache where they are small. sheeprl: its `dreamer_v3_5` "
     "(version 0.8.4, algo=dreamer_v3_5_1M), which is the same algorithm at the same sizes, on a batch that is there "
     "already; missing where it could not be installed. Its torch.compile mode is not measured."
 )
+OURS = ("robotrl", "robotrl_bf16", "matrix", "matrix_bf16")
 
 
 def appendix(data: dict[str, Any]) -> str:
@@ -48,6 +50,11 @@ def appendix(data: dict[str, Any]) -> str:
         shares = [f"{part} {seconds / whole:.2f}" for part, seconds in sorted(of.items(), key=lambda x: -x[1])]
         rest = f"backward pass, optimiser, replay {1.0 - sum(of.values()) / whole:.2f}"
         found.append(f"shares of an update with 2 threads: {', '.join([*shares, rest])}")
+    for arm, limit in (("robotrl", "matrix"), ("robotrl_bf16", "matrix_bf16")):
+        limits = [(t, median.get(f"{limit}/{t}_threads"), median.get(f"{arm}/{t}_threads")) for t in THREADS]
+        shares = [f"{alone / whole:.2f} with {t} threads" for t, alone, whole in limits if alone and whole]
+        if shares:
+            found.append(f"the matrix products of {arm} alone take {' and '.join(shares)} of its time")
     return ("; ".join(found) + ".") if found else ""
 
 
@@ -71,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     python = None if opts.smoke else peers.SHEEPRL.python()
     for repeat in range(1 if opts.smoke else REPEATS):
         for threads in THREADS:
-            for arm in ("robotrl", "robotrl_bf16"):
+            for arm in OURS:
                 measure(file, arm, threads, repeat, 1 if opts.smoke else UPDATES, None)
             if python is not None:
                 measure(file, "sheeprl", threads, repeat, UPDATES, python)

@@ -15,6 +15,8 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 OBS, ACT, BATCH, LENGTH, HORIZON = 24, 6, 16, 64, 15
 SIZE = "size1m"
@@ -119,8 +121,50 @@ def sheeprl(parts: dict[str, list[float]]) -> Update:
     return update
 
 
+class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]  # as all of torch's modes
+    """Notes the operands of every matrix product that is made."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.found: list[tuple[Tensor, Tensor]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        aten = torch.ops.aten
+        if func.overloadpacket in {aten.mm, aten.bmm}:
+            self.found.append(args[:2])
+        elif func.overloadpacket in {aten.addmm, aten.addmm_, aten.baddbmm, aten.baddbmm_}:
+            self.found.append(args[1:3])
+        return func(*args, **(kwargs or {}))
+
+
+def matrix(parts: dict[str, list[float]], precision: str = "fp32") -> Update:
+    """The matrix products of one of our updates alone, in its order, each at its shape and strides."""
+    update, products = robotrl({}, precision), _Products()
+    update()
+    with products:
+        update()
+    like: dict[tuple[Any, ...], Tensor] = {}
+
+    def operand(x: Tensor) -> Tensor:
+        """The same tensor for all of a shape, so that they wait in the cache where it is small enough."""
+        key = (*x.shape, *x.stride(), x.dtype)
+        if key not in like:
+            like[key] = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype).normal_()
+        return like[key]
+
+    todo = [(operand(a), operand(b)) for a, b in products.found]
+    results = {(a.shape, b.shape, a.dtype): torch.matmul(a, b) for a, b in todo}
+
+    def products_alone() -> None:
+        for a, b in todo:
+            torch.matmul(a, b, out=results[a.shape, b.shape, a.dtype])
+
+    return products_alone
+
+
 ARMS: dict[str, Callable[[dict[str, list[float]]], Update]] = {
     "robotrl": robotrl, "robotrl_bf16": partial(robotrl, precision="bf16"), "sheeprl": sheeprl,
+    "matrix": matrix, "matrix_bf16": partial(matrix, precision="bf16"),
 }  # fmt: skip
 """Arm to what makes its update, and fills in the clocks of its parts, if it has any."""
 

@@ -29,6 +29,21 @@ def test_a_run_that_never_gets_there_counts_fifteen_minutes(tmp_path, means, sec
     assert file.arms["robotrl"].values == [seconds]
 
 
+def test_a_recorded_curve_comes_back(tmp_path):
+    """A claim may measure against the runs of another, of which the result files are all that is sure to be there."""
+    pytest.importorskip("pyarrow")
+    file = lib.ResultFile(tmp_path / "claim.json", "command", value("arm/task", ">=", 0.0), "note")
+    for seed, commit in ((0, "first"), (1, "second")):
+        curve = training.Curve(points(*(float(10 * seed + i) for i in range(11))), commit)
+        file.add_curve(curve.rows("arm", "task", seed))
+        file.record("arm/task", seed, curve.points[-1].mean, unit="return", commit=commit)
+    found = training.recorded(file, "arm", "task", 1)
+    assert found.points == points(*(float(10 + i) for i in range(11)))
+    assert found.commit == "first, second"
+    file.record("arm/task", 2, 1.0, unit="return", commit=found.commit)
+    assert file.commit == "first, second", "a commit is named once"
+
+
 def test_the_peak_is_where_the_mean_over_seeds_is_highest_not_each_seeds_own(tmp_path):
     pytest.importorskip("pyarrow")
     file = lib.ResultFile(tmp_path / "claim.json", "command", value("a", ">=", 0.0), "note")
