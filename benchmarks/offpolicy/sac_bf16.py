@@ -27,16 +27,23 @@ NOTE = (
 )
 
 
+def reference(task: str, seed: int) -> training.Curve:
+    """The run in float32."""
+    file = lib.ResultFile(REFERENCE, "", sac_reference.TARGET, sac_reference.NOTE)
+    if not file.has(f"sac/{task}", seed):
+        raise SystemExit(f"sac_reference has not recorded seed {seed} of {task} yet: run it first.")
+    return training.recorded(file, "sac", task, seed)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     claim = "offpolicy/sac_bf16"
     opts = command.options(claim, __doc__ or "", argv, jobs=True)
     file, work = command.result(claim, opts, TARGET, NOTE), command.work(claim, opts)
-    reference = lib.ResultFile(REFERENCE, "", sac_reference.TARGET, sac_reference.NOTE)
     tasks, seeds = (TASKS[:1], SEEDS[:1]) if opts.smoke else (TASKS, SEEDS)
 
     def run(arm: str, task: str, seed: int) -> None:
         if arm == "fp32" and not opts.smoke:
-            curve = training.recorded(reference, "sac", task, seed)
+            curve = reference(task, seed)
         else:
             settings: dict[str, Any] = {"learner.matmul_precision": arm}
             env_steps = sac_reference.TASKS[task][0] // 2
@@ -48,12 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             commit=curve.commit,
         )  # fmt: skip
 
-    missing = [f"{task} seed {seed}" for task, seed in product(tasks, seeds) if not reference.has(f"sac/{task}", seed)]
-    if missing and not opts.smoke:
-        raise SystemExit(f"sac_reference has not recorded {', '.join(missing)} yet: run it first.")
     runs: list[Callable[[], None]] = [
         partial(run, arm, task, seed)
-        for task, seed, arm in product(tasks, seeds, ("fp32", "bf16"))
+        for arm, task, seed in product(("bf16", "fp32"), tasks, seeds)
         if not file.has(f"{arm}/{task}", seed)
     ]
     command.side_by_side(runs, opts.jobs)
