@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = {seed: dmc.demos(folder, EXPERT, TASK, seed, EPISODES, smoke=opts.smoke) for seed in seeds}
 
     def run(arm: str, seed: int) -> None:
-        settings = {"preset": "rlpd_dmc", "replay.demos": str(data[seed]), **ARMS[arm]}
+        settings = {"preset": "rlpd_dmc", "replay.demos": str(data[seed]), **dmc.BF16, **ARMS[arm]}
         curve = dmc.train(work / arm / f"seed{seed}", TASK, seed, ENV_STEPS, settings, smoke=opts.smoke)
         dmc.record(file, arm, TASK, seed, curve)
 
