@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import command, lib
+from benchmarks.offpolicy import dmc
 from benchmarks.spine import training
 
 EXPERT_STEPS = {
@@ -66,6 +67,7 @@ class Bench:
         """The run directory of the task's expert, trained if there is none."""
         run = self._experts / task
         settings: dict[str, Any] = {"total_env_steps": EXPERT_STEPS[task], "checkpoint_every": 0, "eval_every": 10_000}
+        settings |= dmc.BF16
         if self.smoke:
             settings |= TINY | {"learner.random_env_steps": 100}
         training.robotrl(run, _train("sac", task, 0, settings), threads=1)
@@ -97,7 +99,9 @@ class Bench:
         self, learner: str, task: str, seed: int, *, episodes: int, settings: Mapping[str, Any] | None = None
     ) -> Imitation:
         """Train `learner` on the seed's demonstrations and test what it saved."""
-        more = {"replay.demos": str(self.demos(task, seed, episodes)), "checkpoint_every": 0, **(settings or {})}
+        precision = {} if learner == "bc" else {"learner.sac.matmul_precision": "bf16"}  # see dmc.BF16
+        more = {"replay.demos": str(self.demos(task, seed, episodes)), "checkpoint_every": 0, **precision}
+        more |= settings or {}
         if self.smoke:
             more |= TINY | _SMALL[learner]
         run = self.work / f"{learner}-{episodes}" / task / f"seed{seed}"
