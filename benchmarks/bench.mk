@@ -5,7 +5,7 @@ PYTHON_BENCH ?= $(BIN)/python
 SPINE := import_time memory env_vs_envpool env_vs_sb3 env_vs_raw ppo_vs_sb3_speed demo ppo_vs_sb3_time_to_3000
 
 OFFPOLICY_SPEED := sac_vs_sb3_speed rlpd_critic_speed
-OFFPOLICY := sac_reference sample_efficient rlpd_sparse rlpd_ablation ailboost_one_demo ailboost_demos sac_pixels ailboost_pixels
+OFFPOLICY := sac_reference sac_bf16 sample_efficient rlpd_sparse rlpd_ablation ailboost_one_demo ailboost_demos sac_pixels ailboost_pixels
 ONPOLICY_SPEED := props_cost
 ONPOLICY := twostep gridworld_sampling_error fixed_policy_sampling_error returns comblock comblock_images
 WORLD_MODELS_SPEED := update_speed
