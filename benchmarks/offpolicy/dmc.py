@@ -16,7 +16,7 @@ SMOKE = {
 """What makes a run of `--smoke`."""
 
 BF16 = {"learner.matmul_precision": "bf16"}
-"""Matrix products in bfloat16: what claims about returns use, since `sac_bf16` found the learning curves to agree."""
+"""Matrix products in bfloat16: what claims about returns use, since `sac_bf16` found learning curves no worse so."""
 EXPERT_STEPS, DEMO_SEED = 50_000, 500_000
 
 

@@ -23,7 +23,8 @@ NOTE = (
     "Do the curves agree? Both arms are runs as those of sac_reference (fp32: what that claim recorded), but for "
     "learner.matmul_precision. `area`: the mean return of all evaluations of a run, of 10 deterministic episodes every "
     "5,000 env steps. bf16_over_fp32: the ratio of the areas, seed by seed; a run with other rounding is another "
-    "run, so single ratios scatter as two seeds do."
+    "run, so single ratios scatter as two seeds do. Runs may go side by side and be paused, so their times are no "
+    "claim; sac_vs_sb3_speed has the speed."
 )
 
 

@@ -52,7 +52,7 @@ def appendix(data: dict[str, Any]) -> str:
         found.append(f"shares of an update with 2 threads: {', '.join([*shares, rest])}")
     for arm, limit in (("robotrl", "matrix"), ("robotrl_bf16", "matrix_bf16")):
         limits = [(t, median.get(f"{limit}/{t}_threads"), median.get(f"{arm}/{t}_threads")) for t in THREADS]
-        shares = [f"{alone / whole:.2f} with {t} threads" for t, alone, whole in limits if alone and whole]
+        shares = [f"{alone / whole:.2f} (threads: {t})" for t, alone, whole in limits if alone and whole]
         if shares:
             found.append(f"the matrix products of {arm} alone take {' and '.join(shares)} of its time")
     return ("; ".join(found) + ".") if found else ""
