@@ -25,9 +25,9 @@ TARGET = every(
     ]
 )
 NOTE = (
-    "As ailboost_one_demo (bfloat16 too), on a task that one demonstration does not solve at once: 180,000 env steps. The paper's "
-    "claim is that AILBoost is the better one; a target that is missed says that it was not, here. Two seeds bound "
-    "little."
+    "As ailboost_one_demo (bfloat16 too), on a task that one demonstration does not solve at once: 180,000 env steps. "
+    "The paper's claim is that AILBoost is the better one; a target that is missed says that it was not, here. Two "
+    "seeds bound little."
 )
 
 
