@@ -136,7 +136,7 @@ class ResultFile:
             for code in (commit or provenance.commit()).split(", "):
                 if code not in self._commits:
                     self._commits.append(code)
-            self._taken = {"date": provenance.today(), "hardware": provenance.hardware()}
+            self._taken = {"date": provenance.today(), "hardware": self._hardware()}
             self._write()
 
     def forget(self, prefix: str) -> None:
@@ -144,6 +144,7 @@ class ResultFile:
         self.arms = {name: arm for name, arm in self.arms.items() if not name.startswith(prefix)}
         if not self.arms:
             self._commits.clear()
+            self._taken.clear()
 
     def refresh(self) -> None:
         """Write the file once more: its target or note may be newer than its values."""
@@ -161,6 +162,12 @@ class ResultFile:
             kept = [row for row in old if (row["arm"], row["task"], row["seed"]) not in key]
             merged = sorted([*kept, *rows], key=lambda row: (row["arm"], row["task"], row["seed"], row["env_steps"]))
             write_curves(self.curves, merged)
+
+    def _hardware(self) -> dict[str, Any]:
+        """This machine, and the processors of others that values of this file came from, oldest first."""
+        here = provenance.hardware()
+        before: list[str] = self._taken["hardware"]["cpu"].split(", ") if self._taken else []
+        return here | {"cpu": ", ".join(dict.fromkeys([*before, here["cpu"]]))}
 
     def _write(self) -> None:
         arms = {name: asdict(self.arms[name]) for name in sorted(self.arms)}

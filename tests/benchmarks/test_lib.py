@@ -75,6 +75,13 @@ def test_every_commit_that_contributed_is_named(path):
     assert json.loads(path.read_text())["commit"] == "one, two"
 
 
+def test_every_processor_that_contributed_is_named(path, monkeypatch):
+    for seed, cpu in enumerate(("one", "two", "one")):
+        monkeypatch.setattr("benchmarks.provenance._cpu_model", lambda cpu=cpu: cpu)
+        result(path).record("a", seed, 1.0, unit="s")
+    assert json.loads(path.read_text())["hardware"]["cpu"] == "one, two"
+
+
 def test_a_write_that_fails_leaves_the_old_file(path, monkeypatch):
     file = result(path)
     file.record("a", 0, 1.0, unit="s")
