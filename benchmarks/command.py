@@ -54,9 +54,13 @@ def result(claim: str, opts: argparse.Namespace, target: targets.Target, note: s
 
 
 def work(claim: str, opts: argparse.Namespace) -> Path:
-    """Where this claim keeps the run directories of its arms, `<arm>/...`, without those that are to be made anew."""
+    """Where this claim keeps the run directories of its arms, without those that are to be made anew.
+
+    They are `<arm>/...`, or `<arm>-<what else tells runs apart>/...`.
+    """
     path = lib.WORK / ("smoke" if opts.smoke else ".") / claim
-    for stale in [path] if opts.smoke or opts.fresh else [path / prefix for prefix in opts.again]:
+    again = [stale for prefix in opts.again for stale in path.glob("/".join(f"{part}*" for part in prefix.split("/")))]
+    for stale in [path] if opts.smoke or opts.fresh else again:
         empty(stale)
     path.mkdir(parents=True, exist_ok=True)
     return path

@@ -1,6 +1,7 @@
 """Result files: raw, complete, written in one step, and continued where they stopped."""
 
 import json
+from argparse import Namespace
 
 import pytest
 
@@ -140,6 +141,14 @@ def test_arms_are_forgotten_by_the_start_of_their_name(path):
     assert not file.has("a/Ant", 0)
     assert file.has("a/Hopper", 0)
     assert file.has("b/Ant", 0)
+
+
+def test_arms_made_anew_lose_the_runs_that_they_had(tmp_path, monkeypatch):
+    monkeypatch.setattr(lib, "WORK", tmp_path)
+    for run in ("boost-1/walk/seed0", "boost-1/cup/seed0", "dac-1/walk/seed0"):
+        (tmp_path / "suite" / "claim" / run).mkdir(parents=True)
+    left = command.work("suite/claim", Namespace(smoke=False, fresh=False, again=["boost/walk"]))
+    assert sorted(str(run.relative_to(left)) for run in left.glob("*/*")) == ["boost-1/cup", "dac-1/walk"]
 
 
 def test_a_changed_note_reaches_the_file_without_measuring_again(path):
