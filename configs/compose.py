@@ -47,7 +47,7 @@ def compose(overrides: Sequence[str] | Mapping[str, Any] = ()) -> TrainConfig:
     preset = find_preset(str(preset), learner, None if env_id is None else str(env_id))
     tree = _compose_with_hydra(learner, preset, keys)
     items += [("learner_name", learner), ("preset", preset or "none")]
-    config: TrainConfig = _to_object(_merge(tree, items, keys))
+    config: TrainConfig = _to_object(_merge(tree, items, keys), keys)
     _check_names(config)
     return config
 
@@ -68,7 +68,7 @@ def read_config[T](
     items = [((shorthands or {}).get(key, key), value) for key, value in flatten_values(parsed)]
     for key, _ in items:
         keys.check(key)
-    config: T = _to_object(_merge(OmegaConf.structured(default), items, keys))
+    config: T = _to_object(_merge(OmegaConf.structured(default), items, keys), keys)
     return config
 
 
@@ -80,7 +80,7 @@ def from_saved[T](schema: type[T], data: Any, source: str) -> T:
     items = flatten({str(k): v for k, v in data.items()})
     for key, _ in items:
         keys.check(key, source)
-    config: T = _to_object(_merge(OmegaConf.structured(schema), items, keys, source=source))
+    config: T = _to_object(_merge(OmegaConf.structured(schema), items, keys, source=source), keys)
     return config
 
 
@@ -174,7 +174,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     for key, _ in saved_items:
         keys.check(key, source)
     items = [*saved_items, *_items(overrides, keys)]
-    config: TrainConfig = _to_object(_merge(tree, items, keys, source=source))
+    config: TrainConfig = _to_object(_merge(tree, items, keys, source=source), keys)
     return config
 
 
@@ -312,9 +312,11 @@ def _merge(tree: Any, items: Items, keys: Keys, source: str = "") -> Any:
         raise RobotRLError(f"{key} is {value!r}{where}; it must be {expected(keys.hint(key))}.") from error
 
 
-def _to_object(tree: Any) -> Any:
+def _to_object(tree: Any, keys: Keys) -> Any:
     try:
         return OmegaConf.to_object(tree)
+    except RobotRLError as error:  # of a dataclass, which does not know in which other one it stands
+        raise RobotRLError(keys.in_full(str(error))) from error
     except OmegaConfBaseException as error:
         detail = str(error.msg or error).splitlines()[0]
         raise RobotRLError(f"{error.full_key or 'The configuration'}: {detail}") from error

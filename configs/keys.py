@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import functools
 import math
+import re
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -87,6 +88,16 @@ class Keys:
             found += tails[tail]
         found = list(dict.fromkeys(found))[:3]
         return f" Did you mean {', '.join(repr(k) for k in found)}?" if found else ""
+
+    def in_full(self, text: str) -> str:
+        """`text` with keys that leave out their middle as they are written: `learner.gamma`, `learner.sac.gamma`."""
+
+        def full(match: re.Match[str]) -> str:
+            head, tail = match[1] + ".", "." + match[2]
+            found = [key for key in self.types if key.startswith(head) and key.endswith(tail)]
+            return found[0] if len(found) == 1 and match[0] not in self else match[0]
+
+        return re.sub(r"\b([a-z_]+)\.([a-z_]+)\b(?!\.\w)", full, text)
 
     def _siblings(self, key: str) -> list[str]:
         parent = key.rpartition(".")[0]

@@ -107,6 +107,19 @@ def test_a_mistake_is_told_in_the_users_words(word, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["learner=dac", "learner.sac.demo_ratio=2"], r"^learner\.sac\.demo_ratio is 2\.0; it must lie in \[0, 1\]"),
+        (["learner=dac", "learner.penalty_coef=0"], r"^learner\.penalty_coef is 0\.0; it must be greater"),
+        (["learner=props", "learner.ppo.gamma=2"], r"^learner\.ppo\.gamma is 2\.0"),
+    ],
+)
+def test_a_key_of_a_nested_configuration_is_named_in_full(words, message):
+    with pytest.raises(RobotRLError, match=message):
+        compose(words)
+
+
 def test_an_unknown_learner_is_named_with_the_nearest():
     with pytest.raises(RobotRLError, match=r"Unknown learner 'ppoo'\. Did you mean 'ppo'.*robotrl list learners"):
         compose(["learner=ppoo"])
