@@ -36,9 +36,9 @@ NOTE = (
     "are mean returns of 20 deterministic test episodes divided by the expert's (arm expert: its return); the mixture "
     "draws a member for each. AILBoost and DAC have the same SAC, nets of 2x256 units, 90,000 env steps (180,000 "
     "frames) and one update for each, with products in bfloat16; half of each batch is from the demonstration, with "
-    "the discriminator's rewards. AILBoost's discriminator is squashed by tanh on the cup and not on the walker; DAC has "
-    "the same values for both. The difference is AILBoost's score minus that of "
-    "DAC's policy, by seed. `minutes` is wall time with evaluations; runs are single-threaded and may go side by side."
+    "the discriminator's rewards. AILBoost's discriminator is squashed by tanh on the cup and not on the walker; DAC "
+    "has the same values for both. The difference is AILBoost's score minus that of DAC's "
+    "policy, by seed. `minutes` is wall time with evaluations; runs are single-threaded and may go side by side."
 )
 
 
