@@ -74,17 +74,25 @@ def robotrl(run_dir: Path, settings: Mapping[str, Any], *, threads: int | None) 
         overrides = [f"{key}={json.dumps(v) if isinstance(v, bool) else v}" for key, v in settings.items()]
         started, begun = run_dir.with_name(run_dir.name + ".started"), "\n".join([provenance.commit(), *overrides])
         same = started.exists() and started.read_text(encoding="utf-8") == begun
-        if same and any((run_dir / "checkpoints").glob("*")):
+        if same and _finished(run_dir):  # only the mark is missing: the benchmark was stopped, its run was not
+            words = []
+        elif same and any((run_dir / "checkpoints").glob("*")):
             words = [f"resume={run_dir}"]
         else:
             words = [*overrides, f"run_dir={command.empty(run_dir)}"]
             started.parent.mkdir(parents=True, exist_ok=True)
             started.write_text(begun, encoding="utf-8")
-        command.execute(
-            [*command.ROBOTRL, "train", *words], threads=threads, log=run_dir.with_name(run_dir.name + ".log")
-        )
+        if words:
+            log = run_dir.with_name(run_dir.name + ".log")
+            command.execute([*command.ROBOTRL, "train", *words], threads=threads, log=log)
         done.write_text(provenance.commit() + "\n", encoding="utf-8")
     return Curve(robotrl_points(run_dir), commit_of(run_dir))
+
+
+def _finished(run_dir: Path) -> bool:
+    """Whether a run of `robotrl` reached its goal and wrote everything."""
+    meta = run_dir / "meta.json"
+    return meta.exists() and "finished_env_steps" in json.loads(meta.read_text(encoding="utf-8"))
 
 
 def recorded(file: lib.ResultFile, arm: str, task: str, seed: int) -> Curve:

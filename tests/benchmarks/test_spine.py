@@ -116,3 +116,22 @@ def test_a_run_that_was_stopped_goes_on_unless_its_settings_changed(tmp_path, mo
             training.robotrl(run, {"seed": seed}, threads=1)
     assert calls == [f"run_dir={run}", f"run_dir={run}" if changed else f"resume={run}"]
     shutil.rmtree(run.parent)
+
+
+def test_a_run_that_outlived_its_benchmark_is_not_made_again(tmp_path, monkeypatch):
+    run = lib.WORK / "tests" / tmp_path.name / "run"
+    calls = []
+
+    def killed(arguments, **_):
+        calls.append(arguments)
+        run.mkdir(parents=True, exist_ok=True)
+        (run / "meta.json").write_text('{"finished_env_steps": 8}')
+        (run / "metrics.jsonl").write_text("")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "execute", killed)
+    with pytest.raises(KeyboardInterrupt):
+        training.robotrl(run, {"seed": 0}, threads=1)
+    assert training.robotrl(run, {"seed": 0}, threads=1).points == []
+    assert len(calls) == 1
+    shutil.rmtree(run.parent)
