@@ -34,11 +34,12 @@ TARGET = every(
 NOTE = (
     "Every seed has one demonstration of its own, an episode of our SAC expert, which the three learners share. Scores "
     "are mean returns of 20 deterministic test episodes divided by the expert's (arm expert: its return); the mixture "
-    "draws a member for each. AILBoost and DAC have the same SAC, nets of 2x256 units, 90,000 env steps (180,000 "
-    "frames) and one update for each, with products in bfloat16; half of each batch is from the demonstration, with "
-    "the discriminator's rewards. AILBoost's discriminator is squashed by tanh on the cup and not on the walker; DAC "
-    "has the same values for both. The difference is AILBoost's score minus that of DAC's "
-    "policy, by seed. `minutes` is wall time with evaluations; runs are single-threaded and may go side by side."
+    "draws a member for each; `_sampled` are the same episodes with actions sampled as in training. AILBoost and DAC "
+    "have the same SAC, nets of 2x256 units, 90,000 env steps (180,000 frames) and one update for each, with products "
+    "in bfloat16; half of each batch is from the demonstration, with the discriminator's rewards. AILBoost's "
+    "discriminator is squashed by tanh on the cup and not on the walker; DAC has the same values for both. The "
+    "difference is AILBoost's score minus that of DAC's policy, by seed. `minutes` is wall time with evaluations; runs "
+    "are single-threaded and may go side by side."
 )
 
 
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     runs: list[Callable[[], None]] = [
         partial(run, learner, task, seed)
         for seed, task, learner in product(seeds, tasks, LEARNERS)
-        if not file.has(f"{learner}/{task}/last", seed)
+        if not file.has(f"{learner}/{task}/last_sampled", seed)
     ]
     command.side_by_side(runs, opts.jobs)
     for task, seed, policy in product(tasks, seeds, ("mixture", "last")):

@@ -36,6 +36,8 @@ class Imitation:
 
     scores: dict[str, float]
     """By policy, `last` and, where there is one, `mixture`: return divided by the expert's."""
+    sampled: dict[str, float]
+    """The same with actions sampled as in training."""
     curves: dict[str, training.Curve]
     members: int
     """Of the mixture; 0 where there is none."""
@@ -107,22 +109,26 @@ class Bench:
         run = self.work / f"{learner}-{episodes}" / task / f"seed{seed}"
         curve = training.robotrl(run, _train(learner, task, seed, more), threads=1)
         expert = _mean(self.expert_return(task))
-        curves = {"last": curve}
-        scores = {"last": _mean(self._test(run / "policy" / "final", run / "test-last.json")) / expert}
+        curves, saved = {"last": curve}, {"last": run / "policy" / "final"}
         if (run / "policy" / "mixture").is_dir():
             curves["mixture"] = training.Curve(training.robotrl_points(run, "mixture"), curve.commit)
-            scores["mixture"] = _mean(self._test(run / "policy" / "mixture", run / "test-mixture.json")) / expert
-        last = training.metrics(run)[-1]
-        return Imitation(
-            scores, curves, int(last.get("mixture/members", 0)), last["time/elapsed"] / 60.0, int(last["env_steps"])
-        )
+            saved["mixture"] = run / "policy" / "mixture"
 
-    def _test(self, policy: Path, out: Path) -> list[float]:
-        """Returns of the test episodes."""
+        def shares(kind: str, *words: str) -> dict[str, float]:
+            returns = {name: self._test(p, run / f"test-{name}{kind}.json", *words) for name, p in saved.items()}
+            return {name: _mean(values) / expert for name, values in returns.items()}
+
+        last = training.metrics(run)[-1]
+        members, minutes = int(last.get("mixture/members", 0)), last["time/elapsed"] / 60.0
+        scores, sampled = shares(""), shares("-sampled", "explore=true")
+        return Imitation(scores, sampled, curves, members, minutes, int(last["env_steps"]))
+
+    def _test(self, policy: Path, out: Path, *more: str) -> list[float]:
+        """Returns of the test episodes; more words for `robotrl eval` may follow."""
         if not out.is_file():
             episodes = 2 if self.smoke else TEST_EPISODES
             words = [f"policy_dir={policy}", f"episodes={episodes}", f"seed={TEST_SEED}", f"out={out}", "num_threads=1"]
-            command.execute([*command.ROBOTRL, "eval", *words], log=out.with_suffix(".log"))
+            command.execute([*command.ROBOTRL, "eval", *words, *more], log=out.with_suffix(".log"))
         return [float(value) for value in json.loads(out.read_text(encoding="utf-8"))["returns"]]
 
 
@@ -138,6 +144,8 @@ def record(file: lib.ResultFile, arm: str, task: str, seed: int, result: Imitati
     for policy, score in result.scores.items():
         put(policy, score, "share of the expert's return")
         file.add_curve(result.curves[policy].rows(f"{arm} {policy}", task, seed))
+    for policy, score in result.sampled.items():
+        put(f"{policy}_sampled", score, "share of the expert's return")
     put("minutes", result.minutes, "min")
     if result.members:
         put("members", result.members, "members")
