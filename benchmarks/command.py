@@ -70,8 +70,10 @@ def empty(directory: Path) -> Path:
     """The path itself, with what an interrupted run left there removed; only under `benchmarks/work`."""
     if not directory.resolve().is_relative_to(lib.WORK.resolve()):
         raise ValueError(f"{directory} is not under {lib.WORK}")
-    if directory.exists():
+    if directory.is_dir():
         shutil.rmtree(directory)
+    else:
+        directory.unlink(missing_ok=True)
     return directory
 
 

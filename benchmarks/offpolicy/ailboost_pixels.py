@@ -20,7 +20,8 @@ NOTE = (
     "Pictures of 64 x 64, three at a time, presets pixels: 40,000 env steps (80,000 frames), one update for each in "
     "batches of 128; AILBoost and DAC have the same SAC. The demonstration is an episode of our SAC expert, which sees "
     "states, and is recorded without loss. Scores are mean returns of 20 deterministic test episodes divided by the "
-    "expert's (arm expert: its return). One seed shows that it learns, no more."
+    "expert's (arm expert: its return); `_sampled` are the same with actions sampled. One seed shows that it learns, "
+    "no more."
 )
 PIXELS = {"env.pixels.height": 64, "env.pixels.width": 64}
 SMALL: dict[str, Any] = {"env.pixels.height": 16, "env.pixels.width": 16, "policy.image_channels": 4}

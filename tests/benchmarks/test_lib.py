@@ -147,6 +147,7 @@ def test_arms_made_anew_lose_the_runs_that_they_had(tmp_path, monkeypatch):
     monkeypatch.setattr(lib, "WORK", tmp_path)
     for run in ("boost-1/walk/seed0", "boost-1/cup/seed0", "dac-1/walk/seed0"):
         (tmp_path / "suite" / "claim" / run).mkdir(parents=True)
+    (tmp_path / "suite" / "claim" / "boost-1" / "walk.log").touch()
     left = command.work("suite/claim", Namespace(smoke=False, fresh=False, again=["boost/walk"]))
     assert sorted(str(run.relative_to(left)) for run in left.glob("*/*")) == ["boost-1/cup", "dac-1/walk"]
 
