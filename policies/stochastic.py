@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
@@ -44,6 +44,17 @@ class StochasticPolicy(nn.Module):
             _set_output(cast("nn.Linear", self.net.head.layers[-1]), config)
         self.log_std = nn.Parameter(torch.full((self.actions.dim,), config.log_std_init))
         self.log_std.requires_grad_(self.actions.continuous)
+
+    def critic_inputs(self, groups: Sequence[str] | None) -> ObsInputs:
+        """What a critic reads: the policy's own inputs where `groups` is None or the same, else inputs of `groups`.
+
+        Raises:
+            RobotRLError: the env has no such group.
+        """
+        if groups is None or tuple(groups) == self.obs_groups:
+            return self.inputs
+        normalise = self.config.normalise_obs
+        return ObsInputs(self.spec.obs, groups, normalise=normalise, named_by="learner.critic_groups")
 
     def check_env(self, env: EnvSpec) -> None:
         """Make sure that the policy can act in `env`.

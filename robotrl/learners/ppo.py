@@ -81,11 +81,7 @@ class PPO:
         self.policy = self.acting = policy
         self.config, self._num_envs = config, num_envs
         c = config
-        own_inputs = c.critic_groups is not None and tuple(c.critic_groups) != policy.obs_groups
-        normalise = policy.config.normalise_obs
-        self.critic_inputs = (
-            ObsInputs(spec.obs, c.critic_groups or [], normalise=normalise) if own_inputs else policy.inputs
-        )
+        self.critic_inputs = policy.critic_inputs(c.critic_groups)
         self.critic = policy.network(1, inputs=self.critic_inputs)
         device = policy.log_std.device
         self.critic.to(device)

@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from robotrl.functional.returns import bellman_rows
 from robotrl.nets.ensemble import PRECISIONS
 from robotrl.nets.flat import Adam, flatten_parameters, gradient_norm
-from robotrl.nets.network import ObsInputs
 from robotrl.nets.vision import Vision, ensemble
 from robotrl.policies.squashed import SquashedPolicy, UniformPolicy
 from robotrl.replay.buffer import ReplayBuffer
@@ -116,11 +115,7 @@ class SAC:
             raise RobotRLError(f"learner=sac trains policy=squashed, not policy={policy.config.kind}.")
         self.policy, self.config = policy, config
         device = next(policy.parameters()).device
-        own = config.critic_groups is not None and tuple(config.critic_groups) != policy.obs_groups
-        normalise = policy.config.normalise_obs
-        self.critic_inputs = (
-            ObsInputs(spec.obs, config.critic_groups or [], normalise=normalise).to(device) if own else policy.inputs
-        )
+        self.critic_inputs = policy.critic_inputs(config.critic_groups).to(device)
         if tuple(self.critic_inputs.images) != tuple(policy.inputs.images):
             raise RobotRLError(
                 f"learner.critic_groups has the images {list(self.critic_inputs.images)}, the policy reads "

@@ -85,12 +85,8 @@ class TRPO:
             raise RobotRLError("learner=trpo trains policies with a deviation of their own: policy=mlp, cnn or gru.")
         self.policy = self.acting = policy
         self.config, self._num_envs = config, num_envs
-        groups = config.critic_groups
-        own_inputs = groups is not None and tuple(groups) != policy.obs_groups
-        normalise = policy.config.normalise_obs
-        inputs = ObsInputs(spec.obs, groups or [], normalise=normalise) if own_inputs else policy.inputs
-        self.critic_inputs = inputs
-        self.critic = policy.network(1, inputs=inputs)
+        self.critic_inputs = policy.critic_inputs(config.critic_groups)
+        self.critic = policy.network(1, inputs=self.critic_inputs)
         device = policy.log_std.device
         self.critic.to(device)
         self.critic_inputs.to(device)

@@ -22,13 +22,20 @@ class ObsInputs(nn.Module):
     as uint8 under their own names.
     """
 
-    def __init__(self, obs: Mapping[str, ArraySpec], groups: Sequence[str], *, normalise: bool = True) -> None:
+    def __init__(
+        self,
+        obs: Mapping[str, ArraySpec],
+        groups: Sequence[str],
+        *,
+        normalise: bool = True,
+        named_by: str = "policy.groups",
+    ) -> None:
         super().__init__()
         missing = [g for g in groups if g not in obs]
         if missing:
             raise RobotRLError(
-                f"The policy asks for the observation groups {missing}, but the environment has {sorted(obs)}. "
-                "Set policy.groups to groups that exist."
+                f"{named_by} asks for the observation groups {missing}, but the environment has {sorted(obs)}. Set it "
+                "to groups that exist."
             )
         self.groups = tuple(groups)
         self.vectors = tuple(g for g in groups if not is_image(obs[g]))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,7 +21,7 @@ from torch import nn
 
 from robotrl.checkpoint import load_latest, save_checkpoint
 from robotrl.collect import Collector
-from robotrl.configs.compose import load_config
+from robotrl.configs.compose import load_config, train_keys
 from robotrl.configs.schema import TrainConfig
 from robotrl.envs.config import build_env, for_evaluation
 from robotrl.logging import MetricsLog, side_writers
@@ -76,9 +76,12 @@ class Run:
             _take_weights(policy, config.init_from)
         policy.to(config.device)
         torch.set_num_threads(config.num_threads or _default_threads(policy))
-        self.learner = learner_class(policy, spec, config.learner, num_envs=config.num_envs)
+        try:
+            self.learner = learner_class(policy, spec, config.learner, num_envs=config.num_envs)
+        except RobotRLError as error:  # of a learner that may stand in another one, which it does not know
+            raise RobotRLError(train_keys(config.learner_name).in_full(str(error))) from error
         parts = self.learner.batch_spec
-        groups = dict.fromkeys([*policy.obs_groups, *(getattr(config.learner, "critic_groups", None) or ())])
+        groups = dict.fromkeys([*policy.obs_groups, *_critic_groups(config.learner)])
         offline = offline_sources(
             parts, config.replay, spec, groups=list(groups), seed=config.seed, device=config.device
         )
@@ -345,6 +348,13 @@ def _with_absolute_demos(config: TrainConfig) -> TrainConfig:
     if config.replay.demos is None:
         return config
     return replace(config, replay=replace(config.replay, demos=str(Path(config.replay.demos).absolute())))
+
+
+def _critic_groups(config: Any) -> list[str]:
+    """Observation groups that the critics of a learner, or of the learners inside it, read in place of the policy's."""
+    parts = [getattr(config, item.name) for item in fields(config)]
+    inner = [name for part in parts if is_dataclass(part) for name in _critic_groups(part)]
+    return [*(getattr(config, "critic_groups", None) or ()), *inner]
 
 
 def _take_weights(policy: Any, init_from: str) -> None:

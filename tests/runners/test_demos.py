@@ -9,6 +9,7 @@ from robotrl.data.writer import DatasetWriter
 from robotrl.envs.config import EnvConfig, build_env
 from robotrl.runners.run import Run
 from robotrl.types import RobotRLError
+from tests import envs_for_tests as envs
 from tests.demos import write_demos
 
 WORDS = ("env=InvertedPendulum-v5", "num_envs=1", "env.time_limit=20", "num_threads=1")
@@ -87,3 +88,24 @@ def test_they_are_of_another_env_frame_rate_or_scale(tmp_path):
     write_demos(tmp_path / "scaled", wide)
     said = refused(tmp_path, f"replay.demos={tmp_path / 'scaled'}")
     assert "its actions lie within [-1, 1], the env's within [-3, 3]: another scaling" in said
+
+
+class Privileged(envs.Target):
+    """With a second group, for critics."""
+
+    groups = envs.Target.groups | {"privileged": envs.Box(-1.0, 1.0, (3,), np.float64)}
+
+    def observe(self, now, step):
+        return {"state": now, "privileged": np.zeros((len(now), 3))}
+
+
+def test_critics_inside_another_learner_are_given_their_groups_of_demonstrations_too(tmp_path, tiny):
+    demos = write_demos(tmp_path / "demos", Privileged())
+    words = ["learner=dac", "preset=none", f"env={__name__}:Privileged", f"replay.demos={demos}", "num_threads=1"]
+    words += ["learner.sac.batch_size=16", "learner.sac.demo_ratio=0.5", "learner.sac.random_env_steps=32"]
+    words += ["total_env_steps=128", "num_envs=2", "policy.hidden=[8]", "eval_every=0", "video=false"]
+    run = Run.create(compose([*words, "learner.sac.critic_groups=[state,privileged]", f"run_dir={tmp_path / 'run'}"]))
+    assert tiny.complete(run) == 0
+    message = r"learner.sac.critic_groups asks for the observation groups \['torque'\]"
+    with pytest.raises(RobotRLError, match=message):
+        Run.create(compose([*words, "learner.sac.critic_groups=[torque]", f"run_dir={tmp_path / 'other'}"]))
