@@ -1,4 +1,4 @@
-"""Learning curves of a claim as pictures, one a task: mean over seeds, and the band of all seeds."""
+"""Learning curves of a claim as pictures, one a task: mean over seeds, and each seed or, of many, their band."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from benchmarks import lib
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Distinguishable without colour vision (Okabe and Ito)."""
+MOST_LINES = 10
+"""Up to so many seeds each has a line: two seeds that learned nothing and one that did are no band."""
 
 
 def names(suite: str, claim: str, curves: Path) -> list[tuple[str, str]]:
@@ -17,14 +19,14 @@ def names(suite: str, claim: str, curves: Path) -> list[tuple[str, str]]:
     return [(task, f"{suite}-{claim}-{task}.png") for task in tasks]
 
 
-def draw(suite: str, claim: str, curves: Path, directory: Path) -> list[Path]:
-    """Write the pictures; returns their paths."""
+def draw(suite: str, claim: str, curves: Path, directory: Path, *, label: str = "evaluation return") -> list[Path]:
+    """Write the pictures, with `label` on the vertical axis; returns their paths."""
     rows = lib.read_curves(curves)
     directory.mkdir(parents=True, exist_ok=True)
     paths = []
     for task, name in names(suite, claim, curves):
         paths.append(directory / name)
-        _draw(task, [row for row in rows if row["task"] == task], paths[-1])
+        _draw(task, [row for row in rows if row["task"] == task], paths[-1], label)
     return paths
 
 
@@ -39,11 +41,12 @@ def points(rows: list[dict[str, Any]]) -> dict[int, dict[int, float]]:
     }
 
 
-def _draw(task: str, rows: list[dict[str, Any]], path: Path) -> None:
+def _draw(task: str, rows: list[dict[str, Any]], path: Path, label: str) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.0, 3.6), layout="constrained")
     axes = figure.add_subplot()
+    banded = len({row["seed"] for row in rows}) > MOST_LINES
     for colour, arm in zip(COLOURS, sorted({row["arm"] for row in rows}), strict=False):
         curve = points([row for row in rows if row["arm"] == arm])
         seeds = {seed for values in curve.values() for seed in values}
@@ -52,11 +55,15 @@ def _draw(task: str, rows: list[dict[str, Any]], path: Path) -> None:
         thousand = [step / 1000 for step in steps]
         spread = [list(curve[step].values()) for step in steps]
         axes.plot(thousand, [sum(v) / len(v) for v in spread], color=colour, label=f"{arm}, n = {len(seeds)}")
-        if len(seeds) > 1:
+        if banded:
             axes.fill_between(thousand, [min(v) for v in spread], [max(v) for v in spread], color=colour, alpha=0.15)
-    axes.set_title(f"{task}: mean over seeds, band from lowest to highest", fontsize=10)
+            continue
+        for seed in sorted(seeds) if len(seeds) > 1 else ():
+            own = [(step / 1000, values[seed]) for step, values in curve.items() if seed in values]
+            axes.plot(*zip(*own, strict=True), color=colour, alpha=0.4, linewidth=0.6)
+    axes.set_title(f"{task}: mean over seeds, and {'their band' if banded else 'each seed'}", fontsize=10)
     axes.set_xlabel("env steps, thousands")
-    axes.set_ylabel("evaluation return")
+    axes.set_ylabel(label)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=110, metadata={"Software": None})

@@ -170,7 +170,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     lib.write_atomically(PAGE, text)
     print(f"written: {PAGE}")
     for suite, claim, path in _curves():
-        for picture in plots.draw(suite, claim, path, IMAGES):
+        label = getattr(importlib.import_module(f"benchmarks.{suite}.{claim}"), "CURVE", "evaluation return")
+        for picture in plots.draw(suite, claim, path, IMAGES, label=label):
             print(f"written: {picture}")
     return 0
 

@@ -24,6 +24,7 @@ ARMS: dict[tuple[str, int], int] = {
 }  # fmt: skip
 """Arm and horizon to online env steps."""
 TEST_EPISODES, TEST_SEED = 1_000, 700_000
+CURVE = locks.CURVE
 TARGET = every(
     [value(f"hnpg/H{h}/test_success", ">", 0.5, statistic="min", n=len(SEEDS)) for h in (5, 10)]
 )  # fmt: skip

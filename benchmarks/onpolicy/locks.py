@@ -17,6 +17,8 @@ EPISODES = 50_000
 """Of the offline data."""
 BLOCK, WINDOW = 1_000, 50
 """A lock is solved when the share of episodes that open it, in the last 50 blocks of 1,000 env steps, is above 1/2."""
+CURVE = "share of training episodes that open"
+"""What the curves of these claims show."""
 DATA_SEED = 500_000
 STAGES = 6
 """A run is made in so many parts, after each of which it is asked whether the lock is solved."""
