@@ -34,8 +34,8 @@ class ObsInputs(nn.Module):
         missing = [g for g in groups if g not in obs]
         if missing:
             raise RobotRLError(
-                f"{named_by} asks for the observation groups {missing}, but the environment has {sorted(obs)}. Set it "
-                "to groups that exist."
+                f"{named_by} asks for the observation groups {missing}, but the environment has {sorted(obs)}. Set "
+                f"{named_by} to groups that exist."
             )
         self.groups = tuple(groups)
         self.vectors = tuple(g for g in groups if not is_image(obs[g]))
