@@ -27,9 +27,10 @@ TARGET = every([verdict(pair, n=LEAST) for pair in PAIRS])
 NOTE = (
     "Deterministic evaluations of 10 episodes every 40,000 env steps, always the same episodes. auc: the mean of all "
     "evaluations; final: the last. Every arm has the values that the authors found best for it (HalfCheetah: over 2M "
-    "steps, here 1M); the target's learner is the same, learner=ppo. Differences are by seed. Any verdict meets the "
-    "claim: supported (Student's 95 % interval of the mean lies above zero), refuted (below), or undecided. Ten "
-    "seeds where the time allows, five at least. Runs may go side by side, so their times are no claim."
+    "steps, here 1M) and is not tuned anew, though trials with PPO-Buffer's values suggest that PROPS' own are not its "
+    "best here (docs/learners/props.md); the target's learner is the same, learner=ppo. Differences are by seed. Any "
+    "verdict meets the claim: supported (Student's 95 % interval of the mean lies above zero), refuted (below), or "
+    "undecided. Ten seeds where the time allows, five at least. Runs may go side by side, so their times are no claim."
 )
 
 
