@@ -56,35 +56,66 @@ def test_arms_of_a_seed_share_the_fixed_policy():
     other.env.close()
 
 
-@pytest.mark.parametrize(("arm", "task"), [*product(tuned.ARMS, returns.TASKS)])
-def test_the_arms_of_returns_are_what_their_tables_say(arm, task):
-    words = [f"{k}={json.dumps(v) if isinstance(v, bool) else v}" for k, v in tuned.settings(arm, task).items()]
-    config = compose(words)
+@pytest.mark.parametrize(
+    ("arm", "task", "values"),
+    [(arm, task, v) for arm, task in product(tuned.ARMS, returns.TASKS) for v in (None, *tuned.candidates(task))],
+)
+def test_the_arms_of_returns_are_what_their_tables_say(arm, task, values):
+    found = tuned.settings(arm, task, values)
+    config = compose([f"{k}={json.dumps(v) if isinstance(v, bool) else v}" for k, v in found.items()])
     learner = config.learner
+    n, learning_rate = values or tuned.TUNED[arm][task]
     assert config.preset == f"props/{task}-v5"
     assert learner.target_steps % config.schedule.rollout_steps == 0
-    if arm == "props":
-        assert (learner.behaviour, learner.num_batches) == ("props", 2)
-    else:
-        n, learning_rate = tuned.TUNED[arm][task]
-        assert learner.target_steps * config.num_envs == n
-        assert (learner.behaviour, learner.ppo.learning_rate) == ("on_policy", learning_rate)
-        assert learner.num_batches == {"ppo": 1, "ppo_buffer": 2}[arm]
+    assert learner.target_steps * config.num_envs == n
+    assert learner.ppo.learning_rate == learning_rate
+    assert learner.behaviour == ("props" if arm == "props" else "on_policy")
+    assert learner.num_batches == {"props": 2, "ppo": 1, "ppo_buffer": 2}[arm]
 
 
-def test_differences_are_by_seed_and_follow_the_runs(tmp_path):
+@pytest.mark.parametrize("task", sorted(tuned.TUNED["props"]))
+def test_the_authors_values_for_props_are_its_presets(task):
+    config = compose(["learner=props", f"env={task}-v5"])
+    found = tuned.Values(config.learner.target_steps * config.num_envs, config.learner.ppo.learning_rate)
+    assert found == tuned.TUNED["props"][task]
+
+
+HOT, SLOW = (returns.cell("Hopper", v) for v in (tuned.Values(2048, 1e-3), tuned.Values(1024, 1e-4)))
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    """Three seeds of two arms on Hopper with both values. PROPS is better slow on all seeds but the last."""
     pytest.importorskip("pyarrow")
     file = lib.ResultFile(tmp_path / "returns.json", "command", returns.TARGET, "note")
+    runs = {
+        ("props", HOT): (1.0, 1.0, 90.0), ("props", SLOW): (4.0, 5.0, 6.0),
+        ("ppo", HOT): (3.0, 3.0, 3.0), ("ppo", SLOW): (2.0, 2.0, 2.0),
+    }  # fmt: skip
+    for (arm, at), finals in runs.items():
+        for seed, final in enumerate(finals):
+            points = [training.Point(i, [m], 1.0) for i, m in enumerate((0.0, final))]
+            returns.record(file, arm, at, seed, training.Curve(points, "commit"))
+            returns.record_derived(file)
+    return file
 
-    def curve(*means):
-        return training.Curve([training.Point(i, [m], 1.0) for i, m in enumerate(means)], "commit")
 
-    for arm, seed, means in (("ppo", 0, (1.0, 3.0)), ("props", 1, (0.0, 9.0)), ("props", 0, (4.0, 6.0))):
-        returns.record(file, arm, "Hopper", seed, curve(*means))
-        returns.record_differences(file)
-    assert file.arms["props_minus_ppo/Hopper/auc"].values == [3.0]
-    assert file.arms["props_minus_ppo/Hopper/final"].values == [3.0]
-    assert file.arms["props_minus_ppo/Hopper/final"].seeds == [0]
+def test_values_are_chosen_on_the_other_seeds(recorded):
+    assert returns.cell("Hopper", returns.chosen(recorded.arms, "ppo", "Hopper")[0]) == HOT
+    picks = {seed: returns.cell("Hopper", v) for seed, v in returns.chosen(recorded.arms, "props", "Hopper").items()}
+    assert picks == {0: HOT, 1: HOT, 2: SLOW}  # the seed that is good hot is judged by what the others like
+    assert recorded.arms["props/Hopper-tuned/final"].values == [1.0, 1.0, 6.0]
+    assert returns.chosen(recorded.arms, "ppo_buffer", "Hopper") == {}
+
+
+def test_differences_are_by_seed_and_follow_the_runs(recorded):
+    assert recorded.arms["props_minus_ppo/Hopper-tuned/final"].values == [-2.0, -2.0, 3.0]
+    assert recorded.arms["props_minus_ppo/Hopper-tuned/auc"].values == [-1.0, -1.0, 1.5]
+    assert recorded.arms["props_minus_ppo/Hopper-authors/final"].values == [-2.0, -2.0, 87.0]
+    assert "props_minus_ppo_buffer/Hopper-tuned/final" not in recorded.arms
+    page = returns.appendix(lib.read(recorded.path))
+    assert "| Hopper | n = 2,048, learning rate 0.001 | final | 31 (n = 3) * |" in page
+    assert "| Hopper | n = 2,048, learning rate 0.001 | chosen | for 2 of 3 seeds |" in page
 
 
 def test_both_gradient_steps_that_are_timed_make_the_same_weights():
