@@ -29,14 +29,14 @@ PAIRS = [f"props_minus_{other}/{task}-{choice}/{kind}" for task, choice, other, 
 TARGET = every([verdict(pair, n=LEAST) for pair in PAIRS])
 NOTE = (
     "Deterministic evaluations of 10 episodes every 40,000 env steps, always the same episodes. auc: the mean of all "
-    "evaluations; final: the last. Every arm runs with each pair of n (env steps a target batch) and learning rate "
-    "that the authors found best on the task for any arm (HalfCheetah: over 2M steps, here 1M), so all have the same "
-    "choice; what PROPS alone has is the authors'. tuned: for each seed the pair whose mean auc over the other seeds "
-    "is highest, so that no arm is judged on runs by which its values were chosen. authors: the pair that the authors "
-    "found best for this arm. The target's learner is the same, learner=ppo. Differences are by seed; those of tuned "
-    "share the runs that chose, so their intervals are approximate. Any verdict meets the claim: supported (Student's "
-    "95 % interval of the mean lies above zero), refuted (below), or undecided. Ten seeds where the time allows, five "
-    "at least. Runs may go side by side, so their times are no claim."
+    "evaluations; final: the last. Every arm runs with the same pairs of n (env steps a target batch) and learning "
+    "rate: those that the authors found best on the task for any arm (HalfCheetah: over 2M steps, here 1M), and 2,048 "
+    "and 3e-4, which is usual for PPO; what PROPS alone has is the authors'. tuned: for each seed the pair whose mean "
+    "auc over the other seeds is highest, so that no arm is judged on runs by which its values were chosen. authors: "
+    "the pair that the authors found best for this arm. The target's learner is the same, learner=ppo. Differences "
+    "are by seed; those of tuned share the runs that chose, so their intervals are approximate. Any verdict meets the "
+    "claim: supported (Student's 95 % interval of the mean lies above zero), refuted (below), or undecided. Ten seeds "
+    "where the time allows, five at least. Runs may go side by side, so their times are no claim."
 )
 
 

@@ -42,12 +42,14 @@ TUNED: dict[str, dict[str, Values]] = {
     },
 }  # fmt: skip
 """Arm and task to the authors' choice; all else is that of PROPS' preset for the task."""
+USUAL = Values(2048, 3e-4)
+"""What PPO is mostly run with, as in Schulman et al. 2017 (table 3)."""
 BATCHES = {"ppo": 1, "ppo_buffer": 2}
 
 
 def candidates(task: str) -> list[Values]:
-    """What the authors found best on a task for any of the arms, each once: the same choice for every arm."""
-    return sorted({TUNED[arm][task] for arm in ARMS})
+    """`USUAL`, and what the authors found best on a task for any of the arms: the same choice for every arm."""
+    return sorted({USUAL, *(TUNED[arm][task] for arm in ARMS)})
 
 
 def settings(arm: str, task: str, values: Values | None = None) -> dict[str, Any]:

@@ -80,17 +80,20 @@ def test_the_authors_values_for_props_are_its_presets(task):
     assert found == tuned.TUNED["props"][task]
 
 
-HOT, SLOW = (returns.cell("Hopper", v) for v in (tuned.Values(2048, 1e-3), tuned.Values(1024, 1e-4)))
+HOT, SLOW, USUAL = (
+    returns.cell("Hopper", v) for v in (tuned.Values(2048, 1e-3), tuned.Values(1024, 1e-4), tuned.USUAL)
+)
 
 
 @pytest.fixture
 def recorded(tmp_path):
-    """Three seeds of two arms on Hopper with both values. PROPS is better slow on all seeds but the last."""
+    """Three seeds of two arms on Hopper with all values. PROPS is better slow on all seeds but the last."""
     pytest.importorskip("pyarrow")
     file = lib.ResultFile(tmp_path / "returns.json", "command", returns.TARGET, "note")
     runs = {
         ("props", HOT): (1.0, 1.0, 90.0), ("props", SLOW): (4.0, 5.0, 6.0),
         ("ppo", HOT): (3.0, 3.0, 3.0), ("ppo", SLOW): (2.0, 2.0, 2.0),
+        ("props", USUAL): (0.0, 0.0, 0.0), ("ppo", USUAL): (1.0, 1.0, 1.0),
     }  # fmt: skip
     for (arm, at), finals in runs.items():
         for seed, final in enumerate(finals):
