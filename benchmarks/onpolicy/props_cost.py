@@ -17,11 +17,11 @@ REPEATS = 3
 STEPS = 1_000_000
 TARGET = every([value("props", "<=", 12.0, statistic="max", n=REPEATS)])
 NOTE = (
-    "preset=Hopper-v5 on one core: 8 envs, m = 256, so 3,906 behaviour updates of up to 16 epochs x 16 minibatches of "
-    "112 to 240 rows, and 488 PPO updates of 10 epochs x 32 minibatches; 64-64 nets. Training time in minutes without "
-    "evaluations, logging included; other seeds in other repeats. ppo: the same without behaviour updates. Gradient "
-    "steps a second of one behaviour update on 184 rows: step_fused as learner=props makes it, step_autograd the same "
-    "loss by PyTorch's autograd with the same optimiser."
+    "Hopper with the authors' values on one core: 8 envs, m = 256, so 3,906 behaviour updates of up to 16 epochs x 16 "
+    "minibatches of 112 to 240 rows, and 488 PPO updates of 10 epochs x 32 minibatches; 64-64 nets. Training time in "
+    "minutes without evaluations, logging included; other seeds in other repeats. ppo: the same without behaviour "
+    "updates. Gradient steps a second of one behaviour update on 184 rows: step_fused as learner=props makes it, "
+    "step_autograd the same loss by PyTorch's autograd with the same optimiser."
 )
 
 

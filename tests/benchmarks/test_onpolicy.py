@@ -19,6 +19,9 @@ from benchmarks.onpolicy import (
 from benchmarks.spine import training
 from robotrl.configs.compose import compose
 
+BETTER = {"Hopper": tuned.USUAL}
+"""Tasks on which the claim `returns` found other values better for PROPS than the authors'."""
+
 
 def test_the_two_step_policy_starts_as_the_paper_says_and_its_value_is_computed():
     run = small.assemble([*twostep.ARMS["props"], "seed=3"])
@@ -74,10 +77,10 @@ def test_the_arms_of_returns_are_what_their_tables_say(arm, task, values):
 
 
 @pytest.mark.parametrize("task", sorted(tuned.TUNED["props"]))
-def test_the_authors_values_for_props_are_its_presets(task):
+def test_presets_of_props_have_the_authors_values_or_better_measured_ones(task):
     config = compose(["learner=props", f"env={task}-v5"])
     found = tuned.Values(config.learner.target_steps * config.num_envs, config.learner.ppo.learning_rate)
-    assert found == tuned.TUNED["props"][task]
+    assert found == BETTER.get(task, tuned.TUNED["props"][task])
 
 
 HOT, SLOW, USUAL = (
